@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The nouns that every part of the gateway shares. Pure data: no sockets, files or clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+
+class Level(IntEnum):
+    """How durable a frame must be before the bytes it describes may move on."""
+
+    PROCESS = 1
+    """In the journal's memory map: survives the death of the process."""
+    DISK = 2
+    """Synced by fdatasync (shared by all sessions that wait): survives a power loss."""
+
+
+class Verdict(str, Enum):
+    """What policy says of one operation."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    HOLD = "hold"
+    WOULD_DENY = "would_deny"
+    """Observed, not enforced: the operation goes on (`mode: observe`)."""
+
+    @property
+    def passes(self) -> bool:
+        return self in (Verdict.ALLOW, Verdict.WOULD_DENY)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A person or workload. Only (issuer, subject) is ever compared; `name` is for reading."""
+
+    issuer: str
+    subject: str
+    name: str = ""
+    kind: str = "person"
+
+    @property
+    def label(self) -> str:
+        return self.name or self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One actor of a chain: proved by a token of its own, or asserted by its parent."""
+
+    name: str
+    proved: bool = False
+    identity: Identity | None = None
+    grant: str = ""
+    isolation: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Authority in force: the origin, every hop below it, and what each hop was narrowed to.
+
+    `narrowing` holds one entry per grant on the path that carries `authorization_details` or
+    `scope` (RFC 9396, RFC 8693); an operation must be covered by every entry.
+    Times are seconds since the epoch by the store's clock.
+    """
+
+    id: str
+    origin: Identity
+    groups: tuple[str, ...] = ()
+    chain: tuple[Hop, ...] = ()
+    narrowing: tuple[Mapping[str, object], ...] = ()
+    parent: str | None = None
+    root: str = ""
+    issued_at: float = 0.0
+    expires_at: float = 0.0
+    login: Mapping[str, object] = field(default_factory=dict)
+    """For the record: iss, kid, jti, iat and the SHA-256 of the token. Never the token."""
+    actor_groups: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Origin first, current actor last."""
+        return (self.origin.label, *(hop.name for hop in self.chain))
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How the gateway speaks TLS to a target. `mode` is `disable`, `require` or `verify-full`."""
+
+    mode: str = "verify-full"
+    ca_path: str | None = None
+    cert_path: str | None = None
+    key_path: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What stands behind the gateway."""
+
+    name: str
+    protocol: str
+    host: str
+    port: int
+    credentials: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    """Default first; `*` means any."""
+    tls: Tls = Tls()
+    listen: tuple[str, int] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    users: str = "credentials"
+    plain: bool = False
+    direct: bool = True
+    options: object = None
+    """The protocol's own typed options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the gateway signs in with. `secret` never leaves the process except to the target."""
+
+    name: str
+    user: str
+    login: str = "scram-sha-256"
+    secret: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One grant on one target."""
+
+    id: str
+    ordinal: int
+    grant: Grant
+    target: Target
+    user: str
+    database: str
+    client: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    opened_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """One thing that a client asks for; compared by identity, never by text.
+
+    `start` and `end` are offsets in the session's client stream (bytes since the session opened).
+    `settings` are the tracked session settings that change what `text` means.
+    """
+
+    id: int
+    kind: str
+    """query, prepare, execute, function_call, ... : the protocol's word."""
+    language: str
+    text: str | None
+    start: int
+    end: int
+    settings: tuple[tuple[str, str], ...] = ()
+    name: str = ""
+    """Prepared statement's or portal's name, where there is one."""
+    prepared_by: int = 0
+    """The operation that prepared this text; 0 when none did."""
+    parameters: int = 0
+    undecodable: str = ""
+    """Why `text` is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What an operation does to its session's names, should it succeed.
+
+    `kind`: prepare (name, text), deallocate (name or '' for all), cursor (name, text),
+    close_cursor, setting (name, text=value or '' when unknown), role, discard.
+    """
+
+    kind: str
+    name: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer of policy to one operation, made ready for the record once and cached."""
+
+    verdict: Verdict
+    policy: str = ""
+    version: str = ""
+    """SHA-256 of the policy document."""
+    rule: str = ""
+    reason: str = ""
+    level: Level = Level.PROCESS
+    declares: tuple[Declared, ...] = ()
+    record: bytes = b"{}"
+    """JSON object for the record: verdict, policy, version, rule, reason, masks and `clear`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Policy cannot decide yet: the names of the facts that it lacks, e.g. `prepared:x`."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an operation ended. `status`: ok, error, suspended, not_run, denied, unknown."""
+
+    status: str
+    tag: str = ""
+    rows: int = 0
+    sqlstate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal, before a protocol puts it in its own words. `kind` is `denied`, `pending`,
+    `expired` or `unavailable`; `code` is the protocol-neutral cause:
+
+    denied, no_tls, bad_token, wrong_user, unknown_target, record, target, capacity, drain,
+    killed, revoked, expired, cancelled, too_large, protocol, not_supported, internal.
+    """
+
+    kind: str
+    code: str
+    reason: str
+    policy: str = ""
+    rule: str = ""
+    session: str = ""
+    operation: int = 0
+    hint: str = ""
+    approval: str = ""
+    expires: str = ""
+    url: str = ""

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the relay needs of the record, of policy and of identity; `app` passes implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol as Interface
+
+from gateway.model import Credential, Decision, Grant, Level, Operation, Refusal, Session, Target
+
+
+class RecordFailed(Exception):
+    """The record cannot be written: nothing may move on (evidence.md, fail closed)."""
+
+
+class Refused(Exception):
+    """Someone may not come in; carries what to tell the client, and `cause` for the log."""
+
+    def __init__(self, refusal: Refusal, cause: str = "") -> None:
+        super().__init__(cause or refusal.reason)
+        self.refusal = refusal
+
+
+class SessionRecord(Interface):
+    """The record of one session; every method but `close` returns at once."""
+
+    id: str
+    ordinal: int
+
+    def append(
+        self, kind: str, party: str, payload: bytes, meta: bytes = b"{}", operation: int = 0
+    ) -> int:
+        """Seal and append one frame; return its journal position. Raises RecordFailed.
+
+        kind: request (bytes from the client), answer (bytes to the client), sent (our own bytes to
+        the target), kept (the target's bytes that answer ours), event (no bytes).
+        party: client, target or own. meta: a JSON object.
+        """
+
+    async def close(self, reason: str, summary: Mapping[str, Any]) -> None:
+        """Write the close frame from reserved space, and the close leaf. Idempotent."""
+
+
+class Recorder(Interface):
+    """The node's record."""
+
+    async def open(self, opening: Mapping[str, Any]) -> SessionRecord:
+        """Give a session its id and ordinal; its key wrap and open frame are durable at return."""
+
+    def refused(self, event: Mapping[str, Any]) -> None:
+        """Count and record one refused login or link, rate-bounded. Never raises."""
+
+    def reached(self, position: int, level: Level) -> bool:
+        """True when everything up to `position` is as durable as `level` asks."""
+
+    def when_reached(self, position: int, level: Level, then: Callable[[bool], None]) -> None:
+        """Call `then(True)` on the loop once reached, `then(False)` if the record failed first."""
+
+
+class SessionPolicy(Interface):
+    """Policy as it stands for one session."""
+
+    def decide_now(self, operation: Operation) -> Decision | None:
+        """A decision from the cache, or None. Never waits, never raises."""
+
+    async def decide(self, operation: Operation, fact: Callable[[str], str | None]) -> Decision:
+        """Analyse and decide. Any exception is a denial (the relay makes it one)."""
+
+
+class Policy(Interface):
+    """The policies in force."""
+
+    def for_session(self, session: Session) -> SessionPolicy: ...
+
+    def summary(self, session: Session) -> list[dict[str, str]]:
+        """Documents that match: [{"name", "version", "mode"}]. Empty: nothing is allowed."""
+
+
+class Authenticator(Interface):
+    """Who is calling."""
+
+    async def login(self, token: str) -> Grant:
+        """Validate a token of any kind; return the grant in force. Raises Refused."""
+
+
+class Catalog(Interface):
+    """Targets and the credentials that only the gateway holds."""
+
+    def target(self, name: str) -> Target | None: ...
+
+    def credential(self, name: str) -> Credential | None: ...
