@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import Any
 
 
 class Level(IntEnum):
@@ -232,3 +233,28 @@ class Refusal:
     approval: str = ""
     expires: str = ""
     url: str = ""
+
+
+class RecordFailed(Exception):
+    """The record cannot be written: nothing may move on."""
+
+
+class Refused(Exception):
+    """Someone may not come in; carries what to tell the client. The text is the cause, for the log."""
+
+    def __init__(self, refusal: Refusal, cause: str = "") -> None:
+        super().__init__(cause or refusal.reason)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFrame:
+    """What replay sees of a frame: its metadata, decoded, and its opened payload (None: sealed)."""
+
+    sequence: int
+    kind: str
+    party: str
+    wall_ns: int
+    meta: Mapping[str, Any]
+    payload: bytes | None
+    leaf: int | None = None

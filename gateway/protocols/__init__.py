@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol as Interface, runtime_checkable
 
-from gateway.model import Credential, Decision, Operation, Outcome, Refusal, Session, Target
+from gateway.model import (
+    Credential,
+    Decision,
+    Operation,
+    Outcome,
+    RecordedFrame,
+    Refusal,
+    Session,
+    Target,
+)
 
 
 class WireError(Exception):
@@ -230,19 +239,6 @@ class Signin(Interface):
 
 
 # --- replay --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedFrame:
-    """What replay sees of a frame: its metadata, decoded, and its opened payload (None: sealed)."""
-
-    sequence: int
-    kind: str
-    party: str
-    wall_ns: int
-    meta: Mapping[str, Any]
-    payload: bytes | None
-    leaf: int | None = None
 
 
 @runtime_checkable

@@ -6,19 +6,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol as Interface
 
-from gateway.model import Credential, Decision, Grant, Level, Operation, Refusal, Session, Target
+from gateway.model import (
+    Credential,
+    Decision,
+    Grant,
+    Level,
+    Operation,
+    RecordFailed,
+    Refused,
+    Session,
+    Target,
+)
 
-
-class RecordFailed(Exception):
-    """The record cannot be written: nothing may move on (evidence.md, fail closed)."""
-
-
-class Refused(Exception):
-    """Someone may not come in; carries what to tell the client, and `cause` for the log."""
-
-    def __init__(self, refusal: Refusal, cause: str = "") -> None:
-        super().__init__(cause or refusal.reason)
-        self.refusal = refusal
+__all__ = [
+    "Authenticator",
+    "Catalog",
+    "Policy",
+    "RecordFailed",
+    "Recorder",
+    "Refused",
+    "SessionPolicy",
+    "SessionRecord",
+]
 
 
 class SessionRecord(Interface):
