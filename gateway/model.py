@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 
@@ -18,7 +18,7 @@ class Level(IntEnum):
     """Synced by fdatasync (shared by all sessions that wait): survives a power loss."""
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """What policy says of one operation."""
 
     ALLOW = "allow"
@@ -240,7 +240,7 @@ class RecordFailed(Exception):
 
 
 class Refused(Exception):
-    """Someone may not come in; carries what to tell the client. The text is the cause, for the log."""
+    """Someone may not come in; carries what to tell the client. Its text is for the log."""
 
     def __init__(self, refusal: Refusal, cause: str = "") -> None:
         super().__init__(cause or refusal.reason)

@@ -10,7 +10,8 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol as Interface, runtime_checkable
+from typing import Any, runtime_checkable
+from typing import Protocol as Interface
 
 from gateway.model import (
     Credential,
@@ -153,7 +154,7 @@ class Present:
     settings: tuple[tuple[str, str], ...] = ()
     """Start-up parameters on the allow list, passed to the target."""
     labels: tuple[tuple[str, str], ...] = ()
-    """What the client says of itself (application name, traceparent): a claim, never used to decide."""
+    """What the client says of itself (application name): a claim, never used to decide."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol as Interface
+from typing import Any
+from typing import Protocol as Interface
 
 from gateway.model import (
     Credential,
