@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws the import laws of pyproject.toml into ARCHITECTURE.md; `--check` fails when they differ."""
+"""Draws the import laws of pyproject.toml into ARCHITECTURE.md; `--check` compares only."""
 
 from __future__ import annotations
 
