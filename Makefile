@@ -30,11 +30,11 @@ check: $(STAMP)  ## formatter, linter, types, import laws, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.drawn_arrows --check
-	$(PYTEST) -q -m 'not live and not slow and not fault'
+	$(PYTEST) -q --ignore=tests/soak -m 'not live and not slow and not fault'
 
 test: $(VENV)/.demo  ## all tests but the long ones; installs what they need
 	@tests/install-servers
-	$(PYTEST) -q
+	$(PYTEST) -q --ignore=tests/soak
 
 bench: $(VENV)/.demo  ## the benchmarks: ratios against the direct connection and the peers
 	@tests/install-servers --bench

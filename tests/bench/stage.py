@@ -122,7 +122,7 @@ def process(command: list[str], log: Path, **options: object) -> Iterator[subpro
             child.wait()
 
 
-def make_server(folder: Path) -> tuple[Path, int]:
+def make_server(folder: Path, settings: str) -> tuple[Path, int]:
     data, port = owned(folder / "server") / "data", free_port()
     secret = folder / "server" / "pw"
     secret.write_text(PASSWORD)
@@ -139,14 +139,15 @@ def make_server(folder: Path) -> tuple[Path, int]:
     with (data / "postgresql.conf").open("a") as conf:
         conf.write(
             f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\nssl=on\n"
-            "fsync=off\nmax_connections=1300\nshared_buffers=256MB\n"
+            "fsync=off\nmax_connections=1300\nshared_buffers=256MB\n" + settings
         )
     return data, port
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Peer]:
-    data, port = make_server(folder)
+def server(folder: Path, settings: str = "") -> Iterator[Peer]:
+    """A PostgreSQL with a database `bench`; `settings` are lines for postgresql.conf."""
+    data, port = make_server(folder, settings)
     command = as_server_user([str(server_bin() / "postgres"), "-D", str(data)])
     with process(command, folder / "server.log", cwd="/"):
         wait_for(port)
