@@ -86,6 +86,17 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredGrant:
+    """A grant as the store keeps it. Times are seconds since the epoch, None: not set."""
+
+    grant: Grant
+    lease_until: float | None = None
+    """Must be renewed by then; when read alone, the earliest lease on the path to the root."""
+    revoked_at: float | None = None
+    revoked_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """How the gateway speaks TLS to a target. `mode` is `disable`, `require` or `verify-full`."""
 

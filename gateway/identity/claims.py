@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verified claims to subject, name and groups, by each issuer's own mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.identity.refusal import refused
+
+GROUPS_CAP = 1000
+TEXT_CAP = 1024
+
+
+def lookup(claims: Mapping[str, Any], path: str) -> object:
+    """A claim by its name, or by a dotted path into nested objects; None if absent.
+
+    A claim whose name holds dots (`https://example.com/groups`) is found by its whole name.
+    """
+    if path in claims:
+        return claims[path]
+    found: object = claims
+    for step in path.split("."):
+        if not isinstance(found, Mapping) or step not in found:
+            return None
+        found = found[step]
+    return found
+
+
+def text_claim(claims: Mapping[str, Any], path: str) -> str:
+    """A claim that must be one non-empty string."""
+    value = lookup(claims, path)
+    if not isinstance(value, str) or not value or len(value) > TEXT_CAP or not value.isprintable():
+        raise refused(
+            "the token lacks the claim that names its subject",
+            f"claim {path!r} is absent or not a printable string",
+        )
+    return value
+
+
+def name_claim(claims: Mapping[str, Any], path: str) -> str:
+    """For reading only, so an absent or odd one is just empty."""
+    value = lookup(claims, path)
+    good = isinstance(value, str) and len(value) <= TEXT_CAP and value.isprintable()
+    return str(value) if good else ""
+
+
+def groups_claim(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    """A list of strings, or one string with spaces or commas between; absent: none."""
+    value = lookup(claims, path)
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    if not isinstance(value, list) or not all(isinstance(group, str) for group in value):
+        raise refused(
+            "the token's groups are not a list of names", f"claim {path!r} is of another type"
+        )
+    if len(value) > GROUPS_CAP:
+        raise refused("the token names too many groups", f"claim {path!r} has {len(value)} names")
+    return tuple(dict.fromkeys(value))

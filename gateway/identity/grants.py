@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Grants: the authority in force, its tree, its end. Where they are kept is the store's affair."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from typing import Protocol as Interface
+
+from gateway.identity.handles import handle_sha256, new_handle, token_sha256
+from gateway.identity.oidc import Proof
+from gateway.identity.refusal import refused
+from gateway.model import Grant, Hop, Identity, StoredGrant
+
+log = logging.getLogger(__name__)
+
+OnRevoked = Callable[[Sequence[str]], None]
+SWEEP_EVERY = 1.0
+FORGET_EVERY = 3600.0
+FORGET_AFTER = 7 * 86400.0
+
+
+class GrantStore(Interface):
+    """What grants need of the store (gateway/store/interface.py says what each call means)."""
+
+    async def put_root(self, grant: Grant, login_sha256: str) -> StoredGrant: ...
+
+    async def add_grant(
+        self,
+        grant: Grant,
+        token_sha256: str,
+        *,
+        lease_until: float | None,
+        now: float,
+        max_children: int,
+    ) -> Literal["added", "dead_parent", "too_many_children"]: ...
+
+    async def grant_by_token(self, token_sha256: str) -> StoredGrant | None: ...
+
+    async def grant_by_login(self, login_sha256: str) -> StoredGrant | None: ...
+
+    async def grant_by_id(self, grant_id: str) -> StoredGrant | None: ...
+
+    async def ancestors(self, grant_id: str) -> tuple[str, ...]: ...
+
+    async def grants_below(self, tops: Sequence[str] | None) -> list[StoredGrant]: ...
+
+    async def roots_of(self, issuer: str, subject: str) -> tuple[str, ...]: ...
+
+    async def renew_lease(self, grant_id: str, until: float, now: float) -> bool: ...
+
+    async def revoke(self, grant_id: str, by: str, cause: str, at: float) -> tuple[str, ...]: ...
+
+    async def revoke_lapsed(self, at: float) -> tuple[str, ...]: ...
+
+    async def revocations_after(self, sequence: int) -> tuple[int, tuple[str, ...]]: ...
+
+    async def forget_expired(self, before: float) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a tree of grants may grow."""
+
+    actors: int = 8
+    children: int = 64
+    """Live ones of one grant."""
+    shortest_lease: float = 5.0
+    longest_lease: float = 3600.0
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A new grant and its handle, which exists nowhere else."""
+
+    token: str
+    grant: Grant
+    lease_until: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Minted(grant={self.grant.id!r})"
+
+
+class LimitReached(Exception):
+    """The tree may not grow there; the text is safe for the client."""
+
+
+class Grants:
+    """Mints, finds, narrows and revokes grants. Raises Refused where authority is not in force."""
+
+    def __init__(
+        self,
+        store: GrantStore,
+        *,
+        limits: Limits = LIMITS,
+        now: Callable[[], float] = time.time,
+        on_revoked: OnRevoked | None = None,
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self.now = now
+        self.on_revoked = on_revoked
+        """Told the ids of revoked grants as soon as they are revoked; perhaps of one twice."""
+        self.last_seen = float("-inf")
+        """Monotonic time at which the store last answered the watch."""
+        self._sequence = 0
+        self._announced: set[str] = set()
+
+    async def start(self) -> None:
+        """Before the doors open: end what lapsed meanwhile, and learn where revocations stand."""
+        await self.store.revoke_lapsed(self.now())
+        self._sequence, _ = await self.store.revocations_after(0)
+        self.last_seen = time.monotonic()
+
+    async def login_root(self, proof: Proof) -> Grant:
+        """The one root grant of a verified outside token, however often it logs in."""
+        stored = await self.store.grant_by_login(proof.token_sha256)
+        if stored is None:
+            root = self._root(proof.identity, proof.groups, proof.expires_at, proof.login)
+            stored = await self.store.put_root(root, proof.token_sha256)
+        return self.in_force(stored)
+
+    async def mint_root(self, identity: Identity, groups: Sequence[str], lifetime: float) -> Minted:
+        """A root grant with a handle, for someone the caller of this vouches for."""
+        token = new_handle()
+        login = {"iss": identity.issuer, "token_sha256": token_sha256(token)}
+        expires_at = self.now() + lifetime
+        grant = self._root(identity, tuple(groups), expires_at, login)
+        return await self._add(token, grant, None)
+
+    def _root(
+        self,
+        identity: Identity,
+        groups: tuple[str, ...],
+        expires_at: float,
+        login: Mapping[str, object],
+    ) -> Grant:
+        grant_id = new_grant_id()
+        return Grant(
+            id=grant_id,
+            origin=identity,
+            groups=groups,
+            root=grant_id,
+            issued_at=self.now(),
+            expires_at=expires_at,
+            login=login,
+        )
+
+    async def mint_child(
+        self,
+        parent: Grant,
+        hop: Hop,
+        *,
+        narrowing: Mapping[str, object] | None = None,
+        expires_at: float | None = None,
+        lease: float | None = None,
+        actor_groups: Sequence[str] = (),
+        actor_login: Mapping[str, object] | None = None,
+    ) -> Minted:
+        """One hop further down: never more than the parent may, never for longer.
+
+        Raises LimitReached (depth, fan-out), Refused when the parent is no longer in force.
+        """
+        if len(parent.chain) >= self.limits.actors:
+            raise LimitReached(f"the chain has {self.limits.actors} actors, no more are allowed")
+        token, grant_id = new_handle(), new_grant_id()
+        grant = Grant(
+            id=grant_id,
+            origin=parent.origin,
+            groups=parent.groups,
+            chain=(*parent.chain, Hop(hop.name, hop.proved, hop.identity, grant_id, hop.isolation)),
+            narrowing=parent.narrowing if narrowing is None else (*parent.narrowing, narrowing),
+            parent=parent.id,
+            root=parent.root,
+            issued_at=self.now(),
+            expires_at=min(parent.expires_at, expires_at or parent.expires_at),
+            login={**parent.login, "actor": dict(actor_login)} if actor_login else parent.login,
+            actor_groups=tuple(actor_groups),
+        )
+        return await self._add(token, grant, lease)
+
+    async def _add(self, token: str, grant: Grant, lease: float | None) -> Minted:
+        now = self.now()
+        until = None if lease is None else now + self.bounded_lease(lease)
+        added = await self.store.add_grant(
+            grant,
+            token_sha256(token),
+            lease_until=until,
+            now=now,
+            max_children=self.limits.children,
+        )
+        if added == "dead_parent":
+            raise refused("the parent's grant is no longer in force", code="revoked")
+        if added == "too_many_children":
+            raise LimitReached(f"the grant has {self.limits.children} live children already")
+        log.info("grant minted", extra={"grant": grant.id, "parent": grant.parent})
+        return Minted(token, grant, until)
+
+    def bounded_lease(self, lease: float) -> float:
+        return min(max(lease, self.limits.shortest_lease), self.limits.longest_lease)
+
+    async def by_handle(self, handle: str) -> Grant:
+        """The grant of a gateway token. Raises Refused."""
+        stored = await self.store.grant_by_token(handle_sha256(handle))
+        if stored is None:
+            raise refused("the gateway token is not known here", "no grant has this handle")
+        return self.in_force(stored)
+
+    def in_force(self, stored: StoredGrant) -> Grant:
+        """The grant, if it is authority at this moment. Raises Refused."""
+        grant, now = stored.grant, self.now()
+        if stored.revoked_at is not None:
+            raise refused(
+                "the grant was revoked",
+                f"grant {grant.id} was revoked by {stored.revoked_by}",
+                code="revoked",
+            )
+        if grant.expires_at <= now:
+            cause = f"grant {grant.id} expired {now - grant.expires_at:.0f} s ago"
+            raise refused("the grant has expired: get a new token", cause, code="expired")
+        if stored.lease_until is not None and stored.lease_until <= now:
+            raise refused(
+                "the grant's lease has lapsed", f"grant {grant.id}: lease lapsed", code="revoked"
+            )
+        return grant
+
+    async def governs(self, caller: Grant, grant_id: str, *, itself: bool = False) -> bool:
+        """True if `caller` stands above that grant: its ancestor, or its origin's own login."""
+        if grant_id == caller.id:
+            return itself
+        if caller.id in await self.store.ancestors(grant_id):
+            return True
+        if caller.chain:
+            return False
+        stored = await self.store.grant_by_id(grant_id)
+        return stored is not None and _same(stored.grant.origin, caller.origin)
+
+    async def renew_lease(self, grant_id: str, lease: float) -> float | None:
+        """Move a lease that still holds; its new end, None when there is none to move."""
+        now = self.now()
+        until = now + self.bounded_lease(lease)
+        return until if await self.store.renew_lease(grant_id, until, now) else None
+
+    async def revoke(self, grant_id: str, by: str, cause: str) -> tuple[str, ...]:
+        """Revoke a grant and all below it; the ids that were in force until now."""
+        ids = await self.store.revoke(grant_id, by, cause, self.now())
+        self._announce(ids, cause)
+        return ids
+
+    async def visible(self, caller: Grant | None) -> list[StoredGrant]:
+        """What a caller may see, parents first: its own subtree; None (an admin) sees all."""
+        if caller is None:
+            return await self.store.grants_below(None)
+        if caller.chain:
+            return await self.store.grants_below((caller.id,))
+        origin = caller.origin
+        return await self.store.grants_below(
+            await self.store.roots_of(origin.issuer, origin.subject)
+        )
+
+    async def sweep(self) -> None:
+        """Revoke what lapsed, and announce what any process has revoked since the last time."""
+        self._announce(await self.store.revoke_lapsed(self.now()), "lease lapsed")
+        self._sequence, ids = await self.store.revocations_after(self._sequence)
+        self._announce([revoked for revoked in ids if revoked not in self._announced], "elsewhere")
+        self._announced.difference_update(ids)
+        self.last_seen = time.monotonic()
+
+    def _announce(self, ids: Sequence[str], cause: str) -> None:
+        if not ids:
+            return
+        self._announced.update(ids)
+        log.info("grants revoked", extra={"grants": list(ids), "cause": cause})
+        if self.on_revoked is not None:
+            self.on_revoked(ids)
+
+    async def watch(self) -> None:
+        """Sweep each second until cancelled; a store that fails is asked again."""
+        forgot_at = float("-inf")
+        while True:
+            try:
+                await self.sweep()
+                if time.monotonic() - forgot_at > FORGET_EVERY:
+                    await self.store.forget_expired(self.now() - FORGET_AFTER)
+                    forgot_at = time.monotonic()
+            except Exception:
+                log.exception("grants cannot be watched: the store does not answer")
+            await asyncio.sleep(SWEEP_EVERY)
+
+
+def new_grant_id() -> str:
+    return "g_" + secrets.token_hex(10)
+
+
+def _same(one: Identity, other: Identity) -> bool:
+    """Names are for reading: only issuer and subject say who someone is."""
+    return (one.issuer, one.subject) == (other.issuer, other.subject)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How this part says no: a safe reason for the client, the cause for the log, never a token."""
+
+from __future__ import annotations
+
+from gateway.model import Refusal, Refused
+
+SHOWN = 120
+
+
+def refused(reason: str, cause: str = "", *, code: str = "bad_token") -> Refused:
+    """A denied login. `cause` is for the log only; the client is told `reason`."""
+    return Refused(Refusal("denied", code, reason), cause or reason)
+
+
+def unavailable(reason: str, cause: str) -> Refused:
+    """The token may be good, but cannot be checked now: a refusal all the same."""
+    return Refused(Refusal("unavailable", "bad_token", reason), cause)
+
+
+def shown(value: object) -> str:
+    """Outside text for a log line: printable ASCII, of bounded length."""
+    text = ascii(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
