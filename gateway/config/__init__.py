@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From files to typed settings and objects; every mistake is reported at once, at its place."""
+
+from gateway.config.objects import (
+    AgentObject,
+    IssuerObject,
+    Objects,
+    PersonObject,
+    RecipientObject,
+    load_objects,
+    object_name,
+    yaml_files,
+)
+from gateway.config.reading import ConfigError, Mistake, Place, Wrong
+from gateway.config.settings import (
+    EvidenceSettings,
+    LimitSettings,
+    NodeName,
+    Settings,
+    TlsFiles,
+    load_settings,
+)
+from gateway.config.values import Address, Secret, Store
+
+__all__ = [
+    "Address",
+    "AgentObject",
+    "ConfigError",
+    "EvidenceSettings",
+    "IssuerObject",
+    "LimitSettings",
+    "Mistake",
+    "NodeName",
+    "Objects",
+    "PersonObject",
+    "Place",
+    "RecipientObject",
+    "Secret",
+    "Settings",
+    "Store",
+    "TlsFiles",
+    "Wrong",
+    "load_objects",
+    "load_settings",
+    "object_name",
+    "yaml_files",
+]

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""YAML text to frozen dataclasses: the types are the schema, and every mistake keeps its place.
+
+Scalars follow the YAML 1.2 core schema: `on`, `no` and `22:00` stay strings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+_CORE = (
+    ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), "~nN\0"),
+    ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), "tTfF"),
+    ("int", re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"), "-+0123456789"),
+    (
+        "float",
+        re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
+        "-+.0123456789",
+    ),
+)
+_TAG = "tag:yaml.org,2002:"
+_WORDS = {"map": "a mapping", "seq": "a list", "str": "text", "null": "nothing"} | {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+}
+
+T = TypeVar("T")
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """PyYAML speaks YAML 1.1; only its implicit types differ from 1.2 core."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _name, _pattern, _first in _CORE:
+    _CoreLoader.add_implicit_resolver(
+        _TAG + _name, _pattern, ["" if letter == "\0" else letter for letter in _first]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong, and what cures it."""
+
+    place: Place
+    message: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" + (f"; {self.cure}" if self.cure else "")
+
+
+class ConfigError(Exception):
+    """Settings or objects are wrong. `mistakes` holds every one that was found."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+class Wrong(ValueError):
+    """Raised by a type's own `parse`: the message, and the cure behind a `;`."""
+
+
+class _Bad:
+    """The value of something that has been reported as a mistake already."""
+
+
+BAD = _Bad()
+
+
+def setting(doc: str, *, example: str = "", **given: Any) -> Any:
+    """A dataclass field with a line of documentation, from which `init` writes its comments."""
+    return field(metadata={"doc": doc, "example": example}, **given)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The cure for an unknown word: the nearest known one, else all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"
+
+
+def key_of(item: dataclasses.Field[Any]) -> str:
+    """A field's name in YAML: `from_` is written `from`."""
+    return item.name.rstrip("_")
+
+
+class Reader:
+    """Reads the documents of one file and gathers mistakes and warnings."""
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        self.path = path
+        self.folder = path.parent
+        self.mistakes: list[Mistake] = []
+        self.warnings: list[Mistake] = []
+        self._text = text
+
+    def documents(self) -> list[yaml.Node]:
+        """The file's documents as nodes; none when it cannot be read or parsed."""
+        try:
+            text = self.path.read_text("utf-8") if self._text is None else self._text
+            return [node for node in yaml.compose_all(text, _CoreLoader) if node is not None]
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = Place(str(self.path), mark.line + 1, mark.column + 1) if mark else self._top()
+            self.mistakes.append(Mistake(place, f"not valid YAML: {error.problem}"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            self.mistakes.append(Mistake(self._top(), f"cannot be read: {error}"))
+        return []
+
+    def _top(self) -> Place:
+        return Place(str(self.path), 1, 1)
+
+    def place(self, node: yaml.Node | None) -> Place:
+        if node is None or node.start_mark is None:
+            return self._top()
+        return Place(str(self.path), node.start_mark.line + 1, node.start_mark.column + 1)
+
+    def wrong(self, node: yaml.Node | None, message: str, cure: str = "") -> Any:
+        self.mistakes.append(Mistake(self.place(node), message, cure))
+        return BAD
+
+    def warn(self, node: yaml.Node, message: str, cure: str = "") -> None:
+        self.warnings.append(Mistake(self.place(node), message, cure))
+
+    def pairs(self, node: yaml.Node, at: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        """The keys of a mapping, each with its key node and value node; doubles are mistakes."""
+        if not isinstance(node, yaml.MappingNode):
+            self.wrong(node, f"{at}: expected a mapping, found {found(node)}")
+            return {}
+        pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self.wrong(key, f"{at}: a key must be text")
+            elif key.value in pairs:
+                first = self.place(pairs[key.value][0])
+                self.wrong(key, f"{at}: the key {key.value!r} stands twice", f"first at {first}")
+            else:
+                pairs[key.value] = (key, value)
+        return pairs
+
+    def value(self, node: yaml.Node, kind: Any, at: str) -> Any:
+        """The node as a value of `kind`; BAD after a mistake was noted."""
+        origin, arguments = get_origin(kind), get_args(kind)
+        if origin in (Union, types.UnionType):
+            return self._optional(node, arguments, at)
+        if origin is Literal:
+            return self._choice(node, arguments, at)
+        if origin is tuple:
+            return self._sequence(node, arguments[0], at)
+        if origin is not None and issubclass(origin, Mapping):
+            return self._mapping(node, arguments[1], at)
+        if hasattr(kind, "from_node"):
+            return kind.from_node(self, node, at)
+        if hasattr(kind, "parse"):
+            return self._parsed(node, kind, at)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            return self.fields(self.pairs(node, at), kind, at)
+        return self._scalar(node, kind, at)
+
+    def _optional(self, node: yaml.Node, arguments: tuple[Any, ...], at: str) -> Any:
+        if node.tag == _TAG + "null":
+            return None
+        (kind,) = (argument for argument in arguments if argument is not type(None))
+        return self.value(node, kind, at)
+
+    def _choice(self, node: yaml.Node, choices: tuple[Any, ...], at: str) -> Any:
+        text = self._scalar(node, str, at)
+        if text is not BAD and text not in choices:
+            return self.wrong(
+                node, f"{at}: {text!r} is not one of its words", nearest(text, choices)
+            )
+        return text
+
+    def _sequence(self, node: yaml.Node, kind: Any, at: str) -> Any:
+        if not isinstance(node, yaml.SequenceNode):
+            return self.wrong(node, f"{at}: expected a list, found {found(node)}", "write [a, b]")
+        values = [self.value(item, kind, f"{at}[{i}]") for i, item in enumerate(node.value)]
+        return BAD if any(value is BAD for value in values) else tuple(values)
+
+    def _mapping(self, node: yaml.Node, kind: Any, at: str) -> Any:
+        pairs = self.pairs(node, at).items()
+        return {key: self.value(value, kind, f"{at}.{key}") for key, (_, value) in pairs}
+
+    def _parsed(self, node: yaml.Node, kind: Any, at: str) -> Any:
+        text = self._scalar(node, str, at)
+        if text is BAD:
+            return BAD
+        try:
+            return kind.parse(text)
+        except Wrong as error:
+            message, _, cure = str(error).partition("; ")
+            return self.wrong(node, f"{at}: {message}", cure)
+
+    def _scalar(self, node: yaml.Node, kind: Any, at: str) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            return self.wrong(node, f"{at}: expected {_expected(kind)}, found {found(node)}")
+        tag = node.tag.removeprefix(_TAG)
+        if kind is Path and tag == "str":
+            return (self.folder / Path(node.value).expanduser()).absolute()
+        if kind is str and tag == "str":
+            return node.value
+        if kind is bool and tag == "bool":
+            return node.value.lower() == "true"
+        if kind is int and tag == "int":
+            return int(node.value, 0) if node.value[:2] in ("0o", "0x") else int(node.value)
+        if kind is float and tag in ("int", "float"):
+            return float(node.value)
+        cure = "put it in quotes" if kind in (str, Path) and tag != "null" else ""
+        return self.wrong(node, f"{at}: expected {_expected(kind)}, found {found(node)}", cure)
+
+    def fields(
+        self, pairs: Mapping[str, tuple[yaml.Node, yaml.Node]], kind: type[T], at: str
+    ) -> T | _Bad:
+        """A dataclass from the pairs of a mapping: unknown, missing and wrong keys are mistakes."""
+        hints = get_type_hints(kind)
+        known = {key_of(item): item for item in dataclasses.fields(kind) if item.init}  # type: ignore[arg-type]
+        before = len(self.mistakes)
+        given: dict[str, Any] = {}
+        for key, (key_node, node) in pairs.items():
+            where = f"{at}.{key}" if at else key
+            if key not in known:
+                self.wrong(key_node, f"unknown key {where!r}", nearest(key, known))
+            else:
+                given[known[key].name] = self.value(node, hints[known[key].name], where)
+        for key, item in known.items():
+            if key not in pairs and _required(item):
+                first = next(iter(pairs.values()), (None,))[0]
+                self.wrong(first, f"{at + ': ' if at else ''}the key {key!r} is missing", "add it")
+        if len(self.mistakes) > before:
+            return BAD
+        try:
+            return kind(**given)
+        except ValueError as error:
+            first = next(iter(pairs.values()), (None,))[0]
+            self.wrong(first, f"{at + ': ' if at else ''}{error}")
+        return BAD
+
+
+def found(node: yaml.Node) -> str:
+    """A node in words, without its value: it may be a secret."""
+    return _WORDS.get(node.tag.removeprefix(_TAG), f"the tag {node.tag}")
+
+
+def _expected(kind: Any) -> str:
+    names = {str: "str", int: "int", float: "float", bool: "bool"}
+    return "a path" if kind is Path else _WORDS[names.get(kind, "str")]
+
+
+def _required(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING

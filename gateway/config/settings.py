@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings of the process, `trailgate.yaml`; objects and policies have their own files."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+
+from gateway.config.reading import BAD, ConfigError, Mistake, Reader, Wrong, nearest, setting
+from gateway.config.values import Address, Store
+from gateway.protocols import discover
+
+
+class NodeName(str):
+    """[a-z0-9-], at most 63: it is a path segment and the origin of the node's log."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+            raise Wrong(f"{text!r} is not a node's name; use a-z, 0-9 and '-', at most 63 letters")
+        return cls(text)
+
+
+def _hostname() -> NodeName:
+    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower().partition(".")[0]).strip("-")
+    return NodeName(name[:63] or "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The certificate that listeners show. Without it a CA of DATA's own signs one."""
+
+    cert_path: Path | None = setting("PEM file with the certificate and its chain", default=None)
+    key_path: Path | None = setting("PEM file with the private key", default=None)
+    names: tuple[str, ...] = setting(
+        "names and addresses in a self-made certificate, besides localhost", default=()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """Where the record goes, and how sure each frame must be before bytes move on."""
+
+    to: Store | None = setting(
+        "where closed journal files are published; default: DATA/evidence",
+        example="s3://trailgate-evidence/prod",
+        default=None,
+    )
+    keys: Store | None = setting(
+        "where wrapped session keys go; on S3 a bucket of their own; default: DATA/keys",
+        example="s3://trailgate-keys/prod",
+        default=None,
+    )
+    region: str | None = setting("S3: region", example="eu-central-1", default=None)
+    endpoint: str | None = setting("S3: another endpoint, for MinIO and the like", default=None)
+    durability: Literal["process", "disk"] = setting(
+        "process: survives the process; disk: synced, survives a power loss", default="process"
+    )
+    compression: Literal["lz4", "none"] = setting("of payloads, before sealing", default="lz4")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Caps and deadlines; seconds and counts."""
+
+    drain_seconds: float = setting("SIGTERM: how long sessions may finish", default=30.0)
+    connections: int = setting("links at once, logged in or not", default=10_000)
+    handshakes: int = setting("links at once that have not logged in", default=1_000)
+    handshake_seconds: float = setting("a login must end within this", default=10.0)
+    connect_seconds: float = setting("a target must let us in within this", default=10.0)
+    chain_depth: int = setting("actors below an origin", default=8)
+    children: int = setting("live children of one grant", default=64)
+    grant_seconds: int = setting("a grant's life when its holder names none", default=3_600)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that `trailgate.yaml` says, checked, with defaults in place."""
+
+    data: Path = setting("journal, state, keys and the admin socket", example="/var/lib/trailgate")
+    node: NodeName = setting("this gateway's name in the record", default_factory=_hostname)
+    listeners: Mapping[str, Address] = setting(
+        "where clients come in: a protocol's name, or https for the API",
+        default_factory=dict,
+    )
+    url: str = setting("how clients reach the https listener from outside", default="")
+    tls: TlsFiles = setting("the certificate of listeners", default=TlsFiles())
+    store: Path | None = setting("the SQLite file; default: DATA/state.sqlite", default=None)
+    evidence: EvidenceSettings = setting("the record", default=EvidenceSettings())
+    limits: LimitSettings = setting("caps and deadlines", default=LimitSettings())
+    objects: tuple[Path, ...] = setting("files or folders with objects", default=())
+    policies: tuple[Path, ...] = setting("files or folders with policies", default=())
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "how much is logged", default="info"
+    )
+    file: Path | None = field(default=None, init=False)
+
+    @property
+    def store_path(self) -> Path:
+        return self.store or self.data / "state.sqlite"
+
+    @property
+    def https(self) -> Address | None:
+        return self.listeners.get("https")
+
+
+def load_settings(path: Path, text: str | None = None) -> tuple[Settings, tuple[Mistake, ...]]:
+    """Read settings and their warnings. Raises ConfigError with every mistake at its place."""
+    reader = Reader(path, text)
+    nodes = reader.documents()
+    if not reader.mistakes and len(nodes) != 1:
+        reader.wrong(nodes[1] if nodes else None, "settings are one YAML document")
+    settings = reader.value(nodes[0], Settings, "") if nodes else BAD
+    if nodes:
+        _check_listeners(reader, nodes[0])
+    if isinstance(settings, Settings):
+        _check_tls(reader, settings, nodes[0])
+    if reader.mistakes or not isinstance(settings, Settings):
+        raise ConfigError(reader.mistakes)
+    return settings, tuple(reader.warnings)
+
+
+def _check_listeners(reader: Reader, root: yaml.Node) -> None:
+    known = {*discover(), "https"}
+    if isinstance(root, yaml.MappingNode):
+        for key, node in root.value:
+            if getattr(key, "value", None) == "listeners" and isinstance(node, yaml.MappingNode):
+                for name, _ in node.value:
+                    if isinstance(name, yaml.ScalarNode) and name.value not in known:
+                        reader.wrong(
+                            name,
+                            f"listeners: {name.value!r} is no protocol",
+                            nearest(name.value, known),
+                        )
+
+
+def _check_tls(reader: Reader, settings: Settings, root: yaml.Node) -> None:
+    files = settings.tls
+    if (files.cert_path is None) != (files.key_path is None):
+        reader.wrong(root, "tls: cert_path and key_path belong together", "give both or neither")
+    for path in (files.cert_path, files.key_path):
+        if path is not None and not path.is_file():
+            reader.wrong(root, f"tls: {path} is not a file")

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings' own value types: addresses, secrets, places for evidence."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from gateway.config.reading import BAD, Reader, Wrong, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host (name, IPv4, IPv6 in brackets, or the folder of a unix socket) and a TCP port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        host, colon, port = text.rpartition(":")
+        if not colon or not host:
+            raise Wrong(f"{text!r} is not an address; write HOST:PORT")
+        if not port.isascii() or not port.isdecimal() or not 0 <= int(port) <= 65535:
+            raise Wrong(f"{port!r} is not a port; write a number from 0 to 65535")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise Wrong(f"{text!r} is ambiguous; write an IPv6 address in brackets: [::1]:{port}")
+        return cls(host.strip("[]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret and where it came from. Its value is in no repr."""
+
+    value: str = field(repr=False)
+    source: str = "value"
+
+    @classmethod
+    def from_node(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return cls._written(reader, node, at)
+        pairs = reader.pairs(node, at)
+        for key, (key_node, _) in pairs.items():
+            if key not in ("from", "value"):
+                reader.wrong(
+                    key_node, f"unknown key {f'{at}.{key}'!r}", nearest(key, ("from", "value"))
+                )
+                return BAD
+        if "value" in pairs and "from" not in pairs:
+            return cls._written(reader, pairs["value"][1], at)
+        if "from" not in pairs or "value" in pairs:
+            return reader.wrong(
+                node, f"{at}: a secret needs one source", 'write {from: "file:PATH"}'
+            )
+        source = reader.value(pairs["from"][1], str, f"{at}.from")
+        return BAD if source is BAD else cls._fetched(reader, pairs["from"][1], source, at)
+
+    @classmethod
+    def _written(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
+        value = reader.value(node, str, at)
+        if value is not BAD:
+            reader.warn(node, f"{at}: the secret stands in the file", 'use {from: "file:PATH"}')
+            value = cls(value)
+        return value
+
+    @classmethod
+    def _fetched(cls, reader: Reader, node: yaml.Node, source: str, at: str) -> Any:
+        kind, colon, rest = source.partition(":")
+        if not colon or kind not in ("file", "aws-secretsmanager", "vault-kv"):
+            return reader.wrong(node, f"{at}.from: unknown source", 'write "file:PATH"')
+        if kind != "file":
+            return reader.wrong(
+                node, f"{at}.from: {kind} is not in this version", 'use "file:PATH"'
+            )
+        path = reader.folder / Path(rest).expanduser()
+        try:
+            value = path.read_text("utf-8")
+            mode = path.stat().st_mode
+        except (OSError, UnicodeDecodeError) as error:
+            return reader.wrong(node, f"{at}: {path} cannot be read: {_reason(error)}")
+        if mode & stat.S_IROTH and os.name == "posix":
+            reader.warn(node, f"{at}: {path} can be read by everybody", f"chmod 600 {path}")
+        return cls(value.rstrip("\r\n"), source)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where something is published: a folder, or `s3://bucket/prefix`."""
+
+    url: str
+
+    @classmethod
+    def from_node(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
+        text = reader.value(node, str, at)
+        if text is BAD:
+            return BAD
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            return cls(str((reader.folder / Path(text).expanduser()).absolute()))
+        if scheme != "s3" or not rest.strip("/"):
+            return reader.wrong(
+                node, f"{at}: {text!r} is no place", "write a folder or s3://BUCKET/PREFIX"
+            )
+        return cls(text)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket; empty for a folder."""
+        return self.url[5:].partition("/")[0] if self.url.startswith("s3://") else ""
+
+    @property
+    def prefix(self) -> str:
+        return self.url[5:].partition("/")[2].strip("/")
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or "error") if isinstance(error, OSError) else "it is not UTF-8"
