@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API as one ASGI app. Each file beside this one brings its routes."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from gateway.admin.api import grants, health, oauth, sessions
+from gateway.admin.api.problems import (
+    Problem,
+    on_failure,
+    on_http,
+    on_problem,
+    on_refused,
+    on_store_failed,
+)
+from gateway.admin.api.services import Services
+from gateway.model import Refused
+from gateway.store.interface import StoreFailed
+
+
+def build_api(services: Services, *, admin: bool = False) -> Starlette:
+    """The API. `admin`: whoever reaches this app without a token is an admin, so it must be
+    served only on a socket that nobody else can open (`serve_api(uds=...)`)."""
+    app = Starlette(
+        routes=[*oauth.ROUTES, *grants.ROUTES, *sessions.ROUTES, *health.ROUTES],
+        exception_handlers={
+            Problem: on_problem,
+            Refused: on_refused,
+            HTTPException: on_http,
+            StoreFailed: on_store_failed,
+            Exception: on_failure,
+        },
+    )
+    app.state.services = services
+    app.state.admin = admin
+    return app

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Grants over HTTP: one's own, the tree below it, leases, revocation, and local root grants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.admin.api.calls import admin_only, caller_of, json_of, label_of, services_of
+from gateway.admin.api.problems import Problem
+from gateway.identity.tree import grant_tree, rfc3339
+from gateway.model import Grant, Identity
+
+LOCAL_ISSUER = "trailgate:local"
+"""Issuer of identities that the admin socket vouches for."""
+DEFAULT_LIFETIME = 3600.0
+LONGEST_LIFETIME = 366 * 86400.0
+DEFAULT_LEASE = 60.0
+TEXT_CAP = 256
+GROUPS_CAP = 64
+
+
+async def own_grant(request: Request) -> Response:
+    """GET /api/v1/self: what the caller's token stands for, and the targets it may try."""
+    caller = await caller_of(request)
+    targets = services_of(request).targets.reachable(caller)
+    return JSONResponse(
+        {
+            "grant": caller.id if caller else None,
+            "chain": list(caller.labels) if caller else ["admin"],
+            "origin": _identity(caller.origin) if caller else None,
+            "expires": rfc3339(caller.expires_at) if caller else None,
+            "targets": [dict(target) for target in targets],
+        }
+    )
+
+
+def _identity(identity: Identity) -> dict[str, str]:
+    return {
+        "issuer": identity.issuer,
+        "subject": identity.subject,
+        "name": identity.name,
+        "kind": identity.kind,
+    }
+
+
+async def tree(request: Request) -> Response:
+    """GET /api/v1/grants: the caller's subtree; an admin's is everything."""
+    caller = await caller_of(request)
+    grants = services_of(request).grants
+    return JSONResponse(grant_tree(await grants.visible(caller), grants.now()))
+
+
+async def revoke(request: Request) -> Response:
+    """DELETE /api/v1/grants/ID, by an ancestor or an admin; again is no error."""
+    caller = await _governing_caller(request)
+    grant_id = request.path_params["id"]
+    by = label_of(caller)
+    revoked = await services_of(request).grants.revoke(grant_id, by, "revoked by " + by)
+    return JSONResponse({"revoked": list(revoked)})
+
+
+async def renew_lease(request: Request) -> Response:
+    """POST /api/v1/grants/ID/lease {"seconds": 60}, by an ancestor or an admin."""
+    await _governing_caller(request)
+    seconds = _seconds(await json_of(request), "seconds", DEFAULT_LEASE)
+    grant_id = request.path_params["id"]
+    until = await services_of(request).grants.renew_lease(grant_id, seconds)
+    if until is None:
+        raise Problem(409, "the grant has no lease that can be renewed: it lapsed or never had one")
+    return JSONResponse({"grant": grant_id, "lease_until": rfc3339(until)})
+
+
+async def _governing_caller(request: Request) -> Grant | None:
+    """The caller, if it stands above the grant named. To others the grant does not exist."""
+    caller = await caller_of(request)
+    grants = services_of(request).grants
+    grant_id = request.path_params["id"]
+    known = (
+        await grants.store.grant_by_id(grant_id) is not None
+        if caller is None
+        else await grants.governs(caller, grant_id)
+    )
+    if not known:
+        raise Problem(404, "no grant below yours has this id")
+    return caller
+
+
+async def mint_root(request: Request) -> Response:
+    """POST /api/v1/token: a root grant for someone that this machine vouches for."""
+    await admin_only(request)
+    asked = await json_of(request)
+    if unknown := set(asked) - {"subject", "name", "groups", "kind", "expires_in"}:
+        raise Problem(400, f"unknown members: {', '.join(sorted(unknown))}")
+    identity = Identity(
+        LOCAL_ISSUER,
+        _text(asked, "subject"),
+        _text(asked, "name", ""),
+        _kind(asked),
+    )
+    lifetime = _seconds(asked, "expires_in", DEFAULT_LIFETIME)
+    minted = await services_of(request).grants.mint_root(identity, _groups(asked), lifetime)
+    grant = minted.grant
+    return JSONResponse(
+        {
+            "token": minted.token,
+            "grant": grant.id,
+            "expires": rfc3339(grant.expires_at),
+            "chain": list(grant.labels),
+        },
+        headers={"cache-control": "no-store"},
+    )
+
+
+def _text(asked: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = asked.get(name, default)
+    if not isinstance(value, str) or len(value) > TEXT_CAP or not value.isprintable():
+        raise Problem(400, f"{name} must be printable text of at most {TEXT_CAP} characters")
+    if not value and default is None:
+        raise Problem(400, f"{name} is missing")
+    return value
+
+
+def _kind(asked: dict[str, Any]) -> str:
+    kind = asked.get("kind", "person")
+    if kind not in ("person", "workload"):
+        raise Problem(400, "kind must be person or workload")
+    return str(kind)
+
+
+def _groups(asked: dict[str, Any]) -> tuple[str, ...]:
+    groups = asked.get("groups", [])
+    if not isinstance(groups, list) or len(groups) > GROUPS_CAP:
+        raise Problem(400, f"groups must be a list of at most {GROUPS_CAP} names")
+    return tuple(_text({"groups": group}, "groups") for group in groups)
+
+
+def _seconds(asked: dict[str, Any], name: str, default: float) -> float:
+    value = asked.get(name, default)
+    if type(value) not in (int, float) or not 0 < value <= LONGEST_LIFETIME:
+        raise Problem(400, f"{name} must be a number of seconds above 0")
+    return float(value)
+
+
+ROUTES = [
+    Route("/api/v1/self", own_grant),
+    Route("/api/v1/token", mint_root, methods=["POST"]),
+    Route("/api/v1/grants", tree),
+    Route("/api/v1/grants/{id}", revoke, methods=["DELETE"]),
+    Route("/api/v1/grants/{id}/lease", renew_lease, methods=["POST"]),
+]

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Errors of the API as application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.model import Refused
+
+log = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """An answer other than success: status, and what went wrong and what to do."""
+
+    def __init__(self, status: int, detail: str, **members: object) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.members = members
+
+
+def problem_response(status: int, detail: str, **members: object) -> Response:
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
+    headers = {"cache-control": "no-store"}
+    if status == 401:
+        headers["www-authenticate"] = 'Bearer realm="trailgate"'
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return problem_response(error.status, error.detail, **error.members)
+
+
+async def on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    log.warning("api call refused", extra={"path": request.url.path, "cause": str(error)})
+    refusal = error.refusal
+    status = 503 if refusal.kind == "unavailable" else 401
+    return problem_response(
+        status, refusal.reason, trailgate=refusal.kind, code=refusal.code, reason=refusal.reason
+    )
+
+
+async def on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem_response(error.status_code, error.detail)
+
+
+async def on_store_failed(request: Request, error: Exception) -> Response:
+    log.error("api call failed", extra={"path": request.url.path, "cause": str(error)})
+    return problem_response(503, "the gateway's store does not answer; try again")
+
+
+async def on_failure(request: Request, error: Exception) -> Response:
+    """Anything unforeseen; the server logs it, the caller learns nothing of it."""
+    return problem_response(500, "the gateway failed at this call; its log has the cause")

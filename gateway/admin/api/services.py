@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the API needs of the rest of the gateway; `app` passes it all in one typed object."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from typing import Protocol as Interface
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from gateway.identity.delegation import CheckDetails, TokenExchange
+from gateway.identity.grants import Grants
+from gateway.identity.oidc import Issuers
+from gateway.model import Grant
+from gateway.proxy.ports import Authenticator
+
+ReadyCheck = Callable[[], Awaitable[str | None]]
+"""Complains, in words that anyone may read, or returns None."""
+
+
+class SessionsView(Interface):
+    """Sessions that are open now."""
+
+    def live(self) -> Sequence[Mapping[str, Any]]:
+        """One document a session, as `sessions list` prints it; `id` and `grant` at least."""
+
+    def kill_session(self, session_id: str, reason: str) -> bool:
+        """End a session; False when none of that id is open."""
+
+
+class TargetDirectory(Interface):
+    """Targets as clients address them through this gateway."""
+
+    def reachable(self, grant: Grant | None) -> Sequence[Mapping[str, Any]]:
+        """Targets that a grant may try (None: all): name, protocol, host, port, database, user,
+        own_listener, and tls (whether that listener speaks it)."""
+
+
+class NoSessions:
+    """For a gateway without a proxy."""
+
+    def live(self) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+    def kill_session(self, session_id: str, reason: str) -> bool:
+        return False
+
+
+class NoTargets:
+    """For a gateway without targets."""
+
+    def reachable(self, grant: Grant | None) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts behind the API. `url` is where clients reach it, without a slash at its end."""
+
+    authenticator: Authenticator
+    grants: Grants
+    issuers: Issuers
+    url: str
+    sessions: SessionsView = field(default_factory=NoSessions)
+    targets: TargetDirectory = field(default_factory=NoTargets)
+    ready: Mapping[str, ReadyCheck] = field(default_factory=dict)
+    metrics: CollectorRegistry = REGISTRY
+    check_details: CheckDetails | None = None
+
+    def exchange(self) -> TokenExchange:
+        """The token exchange, whose actor tokens are made for this API's own endpoint."""
+        return TokenExchange(
+            self.authenticator,
+            self.issuers,
+            self.grants,
+            audience=self.url + "/oauth/token",
+            check_details=self.check_details,
+        )

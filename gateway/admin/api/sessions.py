@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Live sessions over HTTP: what is open below the caller, and ending it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.admin.api.calls import caller_of, label_of, services_of
+from gateway.admin.api.problems import Problem
+from gateway.model import Grant
+
+
+async def live(request: Request) -> Response:
+    """GET /api/v1/sessions: open sessions of the caller and of all below it."""
+    return JSONResponse(await _visible(request, await caller_of(request)))
+
+
+async def kill(request: Request) -> Response:
+    """DELETE /api/v1/sessions/ID, by an admin or by one in its chain."""
+    caller = await caller_of(request)
+    session_id = request.path_params["id"]
+    seen = [session["id"] for session in await _visible(request, caller)]
+    sessions = services_of(request).sessions
+    if session_id not in seen or not sessions.kill_session(
+        session_id, f"killed by {label_of(caller)}"
+    ):
+        raise Problem(404, "no open session below yours has this id")
+    return JSONResponse({"killed": session_id})
+
+
+async def _visible(request: Request, caller: Grant | None) -> list[Mapping[str, Any]]:
+    services = services_of(request)
+    sessions = list(services.sessions.live())
+    if caller is None:
+        return sessions
+    below = {stored.grant.id for stored in await services.grants.visible(caller)}
+    return [session for session in sessions if session["grant"] in below]
+
+
+ROUTES = [
+    Route("/api/v1/sessions", live),
+    Route("/api/v1/sessions/{id}", kill, methods=["DELETE"]),
+]
