@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mirrors the log, the policies and the wrapped keys to S3, so that no reader ever sees a
+checkpoint whose tiles are missing. Segments are not its business: the record publishes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Protocol as Interface
+
+from gateway.ship import ShipConflict, ShipFailed
+from gateway.ship.spool import delays
+
+WIDTH = 256
+"""Hashes in a full tile (C2SP tlog-tiles)."""
+
+
+class MirrorStore(Interface):
+    """What the mirror needs of S3Publisher."""
+
+    async def publish_bytes(self, object_name: str, body: bytes) -> None: ...
+    async def overwrite(self, object_name: str, body: bytes) -> None: ...
+    async def names(self, below: str) -> set[str]: ...
+
+
+class LogMirror:
+    """One pass ships whatever is new; `run` passes again and again until it is cancelled."""
+
+    def __init__(self, evidence: Path, store: MirrorStore, keys: Path | None = None) -> None:
+        self._evidence = evidence
+        self._keys = keys or evidence.parent / "keys"
+        self._store = store
+        self._shipped: set[str] | None = None
+        self._sizes: dict[str, int] = {}
+        self.backlog = 0
+        """Objects of the pass that runs now that are not shipped yet."""
+        self.failures = 0
+
+    async def run(
+        self,
+        every: float = 1.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Mirror until cancelled; backs off while the store fails. Raises ShipConflict."""
+        waits = delays()
+        while True:
+            try:
+                await self.mirror()
+            except ShipConflict:
+                raise
+            except (ShipFailed, OSError):
+                self.failures += 1
+                await sleep(next(waits))
+            else:
+                self.failures, waits = 0, delays()
+                await sleep(every)
+
+    async def mirror(self) -> None:
+        """One pass. Safe to repeat after a crash at any point of an earlier one."""
+        if self._shipped is None:
+            # What an earlier process shipped; a name that is there was verified when it was put.
+            self._shipped = await self._store.names("log/") | await self._store.names("policy/")
+            self._shipped |= await self._store.names("keys/")
+        # Checkpoints are read first: what they need was on disk before they were.
+        heads = [(log, (log / "checkpoint").read_bytes()) for log in self._logs()]
+        self._shipped.discard("README.json")
+        await self._immutable(self._beside())
+        for log, head in heads:
+            await self._mirror_log(log, head)
+
+    def _logs(self) -> list[Path]:
+        return sorted(path.parent for path in self._evidence.glob("log/*/*/checkpoint"))
+
+    def _beside(self) -> list[tuple[str, Path]]:
+        """Wraps before everything: no open session may have a leaf and no key."""
+        wraps = [("keys/" + _below(self._keys, p), p) for p in self._keys.glob("*/*.wrap")]
+        policies = [(_below(self._evidence, p), p) for p in self._evidence.glob("policy/*")]
+        policies = [(name, path) for name, path in policies if not path.name.startswith(".")]
+        readme = self._evidence / "README.json"
+        return wraps + policies + ([("README.json", readme)] if readme.exists() else [])
+
+    async def _immutable(self, objects: list[tuple[str, Path]]) -> None:
+        assert self._shipped is not None
+        waiting = [(name, path) for name, path in objects if name not in self._shipped]
+        self.backlog += len(waiting)
+        try:
+            for name, path in waiting:
+                body = await asyncio.to_thread(path.read_bytes)
+                await self._store.publish_bytes(name, body)
+                self._shipped.add(name)
+                self.backlog -= 1
+        finally:
+            self.backlog = 0
+
+    async def _mirror_log(self, log: Path, head: bytes) -> None:
+        name = _below(self._evidence, log)
+        size = int(head.split(b"\n")[1])
+        if self._sizes.get(name) == size:
+            return
+        await self._immutable([(f"{name}/{tile}", log / tile) for tile in full_tiles(size)])
+        for tile in partial_tiles(size):
+            body = await asyncio.to_thread((log / tile).read_bytes)
+            await self._store.overwrite(f"{name}/{tile}", body)
+        signed = [p for p in (log / "checkpoints").iterdir() if p.name.isdigit()]
+        signed = sorted((p for p in signed if int(p.name) <= size), key=lambda p: int(p.name))
+        fixed = [*signed, log / "node.vkey"]
+        await self._immutable([(_below(self._evidence, path), path) for path in fixed])
+        await self._store.overwrite(f"{name}/checkpoint", head)
+        self._sizes[name] = size
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def tile_name(level: int | str, index: int, width: int = WIDTH) -> str:
+    """A tile's path in its log (C2SP tlog-tiles): groups of three digits, all but the last x-ed."""
+    groups = [f"{index % 1000:03}"]
+    while index := index // 1000:
+        groups.insert(0, f"x{index % 1000:03}")
+    partial = "" if width == WIDTH else f".p/{width}"
+    return f"tile/{level}/{'/'.join(groups)}{partial}"
+
+
+def _levels(size: int) -> Iterator[tuple[int | str, int]]:
+    """Every level of the log with its count of hashes; the entries first, as readers need them."""
+    yield "entries", size
+    level = 0
+    while size:
+        yield level, size
+        level, size = level + 1, size // WIDTH
+
+
+def full_tiles(size: int) -> list[str]:
+    """The full tiles of a log of `size` leaves."""
+    return [tile_name(level, n) for level, count in _levels(size) for n in range(count // WIDTH)]
+
+
+def partial_tiles(size: int) -> list[str]:
+    """The partial tiles that a log of `size` leaves ends with."""
+    return [
+        tile_name(level, count // WIDTH, count % WIDTH)
+        for level, count in _levels(size)
+        if count % WIDTH
+    ]
