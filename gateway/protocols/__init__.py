@@ -101,14 +101,21 @@ class Dialog(Interface):
     At most one call is active at a time; calls are never nested.
     """
 
-    buffered: int
-    """Bytes of the client that wait inside for a decision (the relay pauses reading at 1 MiB)."""
-    at_border: bool
-    """True when the client stands at a message border, so that a last error may be sent."""
-    busy: bool
-    """True while the target owes an answer; a drain waits for False and no open transaction."""
-    state: str
-    """Transaction state as last seen: I, T or E."""
+    @property
+    def buffered(self) -> int:
+        """Bytes of the client that wait for a decision (the relay pauses reading at 1 MiB)."""
+
+    @property
+    def at_border(self) -> bool:
+        """True when the client stands at a message border, so that a last error may be sent."""
+
+    @property
+    def busy(self) -> bool:
+        """True while the target owes an answer; a drain waits for False and no open transaction."""
+
+    @property
+    def state(self) -> str:
+        """Transaction state as last seen: I, T or E."""
 
     def from_client(self, data: bytes) -> list[Effect]: ...
 
