@@ -49,7 +49,7 @@ for _name, _pattern, _first in _CORE:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """Where in a file; line and column count from 1."""
 
@@ -77,7 +77,7 @@ class ConfigError(Exception):
     """Settings or objects are wrong. `mistakes` holds every one that was found."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
+        self.mistakes = tuple(sorted(mistakes, key=lambda one: one.place))
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 
@@ -150,15 +150,16 @@ class Reader:
     def pairs(self, node: yaml.Node, at: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """The keys of a mapping, each with its key node and value node; doubles are mistakes."""
         if not isinstance(node, yaml.MappingNode):
-            self.wrong(node, f"{at}: expected a mapping, found {found(node)}")
+            self.wrong(node, f"{at or 'settings'}: expected a mapping, found {found(node)}")
             return {}
         pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        before = f"{at}: " if at else ""
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self.wrong(key, f"{at}: a key must be text")
+                self.wrong(key, f"{before}a key must be text")
             elif key.value in pairs:
                 first = self.place(pairs[key.value][0])
-                self.wrong(key, f"{at}: the key {key.value!r} stands twice", f"first at {first}")
+                self.wrong(key, f"{before}the key {key.value!r} stands twice", f"first at {first}")
             else:
                 pairs[key.value] = (key, value)
         return pairs
