@@ -22,6 +22,7 @@ class Gate:
     __slots__ = (
         "_closing",
         "_failed",
+        "_finishing",
         "_flush_seconds",
         "_holds",
         "_link",
@@ -54,6 +55,7 @@ class Gate:
         self._waiting = False
         self._closing = False
         self._failed = False
+        self._finishing = False
         self._flush_seconds = 5.0
         self._since = 0.0
         self.held = 0
@@ -88,6 +90,11 @@ class Gate:
         self._holds = 0
         self._advance()
 
+    def finish(self) -> None:
+        """End our stream, and keep reading, once what waits has passed."""
+        self._finishing = True
+        self._advance()
+
     def cut(self) -> None:
         """Drop what waits, and let nothing pass any more."""
         self._failed = True
@@ -108,8 +115,12 @@ class Gate:
             self._link.write(data)
         if changed:
             self._on_change()
-        if self._closing and not queue:
+        if queue:
+            return
+        if self._closing:
             self._link.close(self._flush_seconds)
+        elif self._finishing and not self._holds:
+            self._link.finish()
 
     def _wait(self, position: int, level: Level) -> None:
         self._waiting = True

@@ -193,6 +193,15 @@ class Link(asyncio.Protocol):
         if pushed_back or not server:
             asyncio.get_running_loop().call_soon(self._unseal, pushed_back)
 
+    def finish(self) -> None:
+        """Send what was written and end our stream; what the peer still says is read."""
+        transport = self._transport
+        if transport is None or self.gone or not transport.can_write_eof():
+            return
+        if self.tls is not None and self.tls.established:
+            transport.write(self.tls.farewell())
+        transport.write_eof()
+
     def close(self, seconds: float = 5.0) -> None:
         """Send what was written, then close; cut the link when that takes longer."""
         transport = self._transport

@@ -75,7 +75,7 @@ class Engine:
         parts: list[bytes] = []
         try:
             while True:
-                count = self._object.read(len(_shared) - filled, _view[filled:])  # type: ignore[arg-type]
+                count = self._object.read(len(_shared) - filled, _view[filled:])
                 if not count:
                     self.ended = True
                     break
@@ -101,7 +101,7 @@ class Engine:
             view = memoryview(data)
             parts = []
             for start in range(0, len(data), _SLICE):
-                self._object.write(view[start : start + _SLICE])  # type: ignore[arg-type]
+                self._object.write(view[start : start + _SLICE])
                 parts.append(self._outgoing.read())
             return b"".join(parts)
         except ssl.SSLError as exc:
