@@ -26,13 +26,16 @@ GROUPS_CAP = 64
 async def own_grant(request: Request) -> Response:
     """GET /api/v1/self: what the caller's token stands for, and the targets it may try."""
     caller = await caller_of(request)
-    targets = services_of(request).targets.reachable(caller)
+    services = services_of(request)
+    targets = services.targets.reachable(caller)
     return JSONResponse(
         {
             "grant": caller.id if caller else None,
             "chain": list(caller.labels) if caller else ["admin"],
             "origin": _identity(caller.origin) if caller else None,
             "expires": rfc3339(caller.expires_at) if caller else None,
+            "url": services.url,
+            "ca_pem": services.ca_pem or None,
             "targets": [dict(target) for target in targets],
         }
     )

@@ -35,7 +35,7 @@ class TargetDirectory(Interface):
 
     def reachable(self, grant: Grant | None) -> Sequence[Mapping[str, Any]]:
         """Targets that a grant may try (None: all): name, protocol, host, port, database, user,
-        own_listener, and tls (whether that listener speaks it)."""
+        own_listener, and tls (false: that listener takes plain links only)."""
 
 
 class NoSessions:
@@ -68,6 +68,8 @@ class Services:
     ready: Mapping[str, ReadyCheck] = field(default_factory=dict)
     metrics: CollectorRegistry = REGISTRY
     check_details: CheckDetails | None = None
+    ca_pem: str = ""
+    """Certificates that clients need to trust this gateway's listeners; empty: public ones."""
 
     def exchange(self) -> TokenExchange:
         """The token exchange, whose actor tokens are made for this API's own endpoint."""

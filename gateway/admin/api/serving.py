@@ -77,6 +77,7 @@ async def serve_api(
         app,
         log_config=None,
         access_log=False,
+        interface="asgi3",
         lifespan="off",
         ws="none",
         server_header=False,
