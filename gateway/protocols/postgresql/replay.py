@@ -84,7 +84,8 @@ class _Replay:
             self._note_dones(events, frame.wall_ns)
             self._settle_dones()
         if any(event.get("ev") == "settled" for event in events) and not self._dones:
-            self._release(self._last)
+            self._last = None
+        self._print_ended()
         self._cut_pieces()
 
     def finish(self) -> None:
@@ -111,7 +112,7 @@ class _Replay:
             told.ask = {**told.ask, "decision": event.get("decision", {})}
             return
         if told is not None:
-            self._release(told)
+            self._close(told)
         told = _Told(
             number, str(event.get("kind", "")), event, frame.sequence, frame.leaf, frame.wall_ns
         )
@@ -185,27 +186,23 @@ class _Replay:
             results, error = self._answers.take()
             told.results += results
             told.error = error or told.error
-        if told is not self._last:
-            last, self._last = self._last, told
-            self._release(last)
+        if told.status == "ok":
+            self._last = told
+        elif told is self._last:
+            self._last = None
 
     def _run_again(self, told: _Told) -> _Told:
         """A portal that was suspended went on, without a question of its own."""
         again = _Told(told.id, told.kind, told.ask, told.frame, told.leaf, told.started)
         again.message = told.message
-        self._last = None
         self._close(told)
         self._open[told.id] = again
         return again
 
     # --- printing ---------------------------------------------------------------------------------
 
-    def _release(self, told: _Told | None) -> None:
-        """Its outcome is final: print it, once all that was asked before it is printed."""
-        if told is None:
-            return
-        if told is self._last:
-            self._last = None
+    def _print_ended(self) -> None:
+        """Print in the order of asking what ended for good."""
         while self._open:
             first = next(iter(self._open.values()))
             if first.done is None or first is self._last:
@@ -213,6 +210,8 @@ class _Replay:
             self._close(first)
 
     def _close(self, told: _Told) -> None:
+        if told is self._last:
+            self._last = None
         if self._open.get(told.id) is told:
             del self._open[told.id]
         if told.kind == "prepare" and told.status == "ok":
