@@ -8,7 +8,6 @@ from gateway.config.objects import (
     PersonObject,
     RecipientObject,
     load_objects,
-    object_name,
     yaml_files,
 )
 from gateway.config.reading import ConfigError, Mistake, Place, Wrong
@@ -20,7 +19,7 @@ from gateway.config.settings import (
     TlsFiles,
     load_settings,
 )
-from gateway.config.values import Address, Secret, Store
+from gateway.config.values import Address, ObjectName, Secret, Store
 
 __all__ = [
     "Address",
@@ -31,6 +30,7 @@ __all__ = [
     "LimitSettings",
     "Mistake",
     "NodeName",
+    "ObjectName",
     "Objects",
     "PersonObject",
     "Place",
@@ -42,6 +42,5 @@ __all__ = [
     "Wrong",
     "load_objects",
     "load_settings",
-    "object_name",
     "yaml_files",
 ]

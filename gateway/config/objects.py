@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import yaml
 
-from gateway.config.reading import BAD, ConfigError, Mistake, Reader, Wrong, key_of, nearest
-from gateway.config.values import Address, Secret
+from gateway.config.reading import BAD, ConfigError, Mistake, Reader, key_of, nearest
+from gateway.config.values import Address, ObjectName, Secret
 from gateway.model import Credential, Target, Tls
 from gateway.protocols import ProtocolDefinition, discover
 
@@ -39,7 +39,7 @@ class TlsObject:
 class TargetObject:
     """`target: NAME`; a protocol adds the fields of its own options."""
 
-    target: str
+    target: ObjectName
     protocol: str
     address: Address
     credentials: tuple[str, ...]
@@ -75,7 +75,7 @@ class TargetObject:
 class CredentialObject:
     """`credential: NAME`: what the gateway signs in with."""
 
-    credential: str
+    credential: ObjectName
     user: str
     login: Literal["scram-sha-256", "md5", "password", "certificate", "trust"] = "scram-sha-256"
     secret: Secret | None = None
@@ -98,7 +98,7 @@ class ClaimsObject:
 class IssuerObject:
     """`issuer: NAME`: an OpenID provider whose tokens are taken."""
 
-    issuer: str
+    issuer: ObjectName
     url: str
     audience: str
     kind: Literal["oidc"] = "oidc"
@@ -112,7 +112,7 @@ class IssuerObject:
 class AgentObject:
     """`agent: NAME`: the name of a workload identity."""
 
-    agent: str
+    agent: ObjectName
     issuer: str
     subject: str
 
@@ -127,7 +127,7 @@ class IdentityObject:
 class PersonObject:
     """`person: NAME`: the identities of one human."""
 
-    person: str
+    person: ObjectName
     identities: tuple[IdentityObject, ...]
 
 
@@ -135,7 +135,7 @@ class PersonObject:
 class RecipientObject:
     """`recipient: NAME`: a public key that session keys are wrapped to."""
 
-    recipient: str
+    recipient: ObjectName
     key: Secret
     view: Literal["delivered"] = "delivered"
 
@@ -330,10 +330,3 @@ def _gathered(written: list[_Written]) -> Objects:
             value = one.value.model()
         by_kind[one.kind][one.name] = value
     return Objects(**{f"{kind}s": found for kind, found in by_kind.items()})
-
-
-def object_name(text: str) -> str:
-    """The text, if it may name an object: a path segment and a database name."""
-    if not text or len(text) > 63 or not all(c.isalnum() or c in "._-" for c in text):
-        raise Wrong(f"{text!r} is not a name; use letters, digits, '.', '_' and '-', at most 63")
-    return text

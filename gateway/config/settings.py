@@ -71,19 +71,19 @@ class LimitSettings:
 
     drain_seconds: float = setting("SIGTERM: how long sessions may finish", default=30.0)
     connections: int = setting("links at once, logged in or not", default=10_000)
-    handshakes: int = setting("links at once that have not logged in", default=1_000)
+    unauthenticated: int = setting("links at once that have not logged in", default=2_000)
     handshake_seconds: float = setting("a login must end within this", default=10.0)
-    connect_seconds: float = setting("a target must let us in within this", default=10.0)
+    dial_seconds: float = setting("a target must let us in within this", default=10.0)
+    decision_seconds: float = setting("after this a missing decision is a denial", default=15.0)
     chain_depth: int = setting("actors below an origin", default=8)
     children: int = setting("live children of one grant", default=64)
-    grant_seconds: int = setting("a grant's life when its holder names none", default=3_600)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `trailgate.yaml` says, checked, with defaults in place."""
 
-    data: Path = setting("journal, state, keys and the admin socket", example="/var/lib/trailgate")
+    data: Path = setting("journal, evidence, state and the admin socket")
     node: NodeName = setting("this gateway's name in the record", default_factory=_hostname)
     listeners: Mapping[str, Address] = setting(
         "where clients come in: a protocol's name, or https for the API",
@@ -121,6 +121,7 @@ def load_settings(path: Path, text: str | None = None) -> tuple[Settings, tuple[
         _check_listeners(reader, nodes[0])
     if isinstance(settings, Settings):
         _check_tls(reader, settings, nodes[0])
+        _check_evidence(reader, settings, nodes[0])
     if reader.mistakes or not isinstance(settings, Settings):
         raise ConfigError(reader.mistakes)
     return settings, tuple(reader.warnings)
@@ -138,6 +139,18 @@ def _check_listeners(reader: Reader, root: yaml.Node) -> None:
                             f"listeners: {name.value!r} is no protocol",
                             nearest(name.value, known),
                         )
+
+
+def _check_evidence(reader: Reader, settings: Settings, root: yaml.Node) -> None:
+    """Both folders, or both S3 with one prefix: an auditor finds one by the other."""
+    to, keys = settings.evidence.to, settings.evidence.keys
+    if keys is None:
+        return
+    if to is None or bool(to.bucket) != bool(keys.bucket) or to.prefix != keys.prefix:
+        cure = "write keys: s3://KEYS-BUCKET/PREFIX with the prefix of `to`"
+        reader.wrong(root, "evidence: `to` and `keys` do not fit each other", cure)
+    elif not keys.bucket:
+        reader.wrong(root, "evidence: `keys` is for S3; in a folder they lie beside the evidence")
 
 
 def _check_tls(reader: Reader, settings: Settings, root: yaml.Node) -> None:

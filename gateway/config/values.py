@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,17 @@ class Address:
     @property
     def loopback(self) -> bool:
         return self.host in ("127.0.0.1", "::1", "localhost")
+
+
+class ObjectName(str):
+    """What names an object: letters, digits, '.', '_', '-', at most 63; it may be a database name
+    and a segment of a path."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", text):
+            raise Wrong(f"{text!r} is no name; use letters, digits, '.', '_' and '-', at most 63")
+        return cls(text)
 
 
 @dataclass(frozen=True, slots=True)
