@@ -357,7 +357,8 @@ class Requests:
 
     def _flush(self, start: int, end: int) -> bool:
         self._empty(start, end)
-        return self._drop(end) if self._pipeline.skip else self._pass(end)
+        idle = self._pipeline.skip or self._pipeline.quiet
+        return self._drop(end) if idle else self._pass(end)
 
     def _describe(self, start: int, end: int) -> bool:
         self.asking.named(self._data, start, end)
