@@ -7,6 +7,7 @@ Whose results they are is said by the record's events, which replay.py follows.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +24,16 @@ from gateway.protocols.postgresql.values import Value, decoded, in_base64, text_
 
 COPY_PIECE = 1024 * 1024
 """Bytes of a COPY that make a piece of their own."""
+Error = dict[str, str | None]
 _BATCH_ENDS = (wire.SYNC, wire.QUERY, wire.FUNCTION_CALL)
 
 
 @dataclass(slots=True)
 class Table:
-    """Rows of one result."""
+    """Rows of one result. `at`: the offset where it began; `owner`: the message it answers."""
 
+    at: int
+    owner: Message | None
     columns: tuple[Column, ...] | None
     rows: list[list[Value]] = field(default_factory=list)
 
@@ -42,6 +46,8 @@ class Table:
 class Copy:
     """Data of one COPY, in either direction."""
 
+    at: int
+    owner: Message | None
     direction: str
     data: bytearray
     encoding: str
@@ -57,16 +63,18 @@ class Copy:
 
 
 class AnswerReader:
-    """Reads the answer stream once; `results` and `error` grow until `take` empties them."""
+    """Reads the answer stream once; what it found waits for `take`."""
 
     def __init__(self, requests: RequestReader) -> None:
         self.at = 0
         """Offset behind the last byte that was fed."""
         self.lost = False
         self.results: list[Table | Copy] = []
-        self.error: dict[str, str | None] | None = None
+        self._errors: deque[tuple[int, Error]] = deque()
         self._requests = requests
         self._buffer = bytearray()
+        self._message_at = 0
+        """Offset of the message that is read now."""
         self._table: Table | None = None
         self._copy: Copy | None = None
 
@@ -84,18 +92,25 @@ class AnswerReader:
             self.lost = True
             self._buffer.clear()
 
-    def take(self) -> tuple[list[dict[str, Any]], dict[str, str | None] | None]:
-        """Results and error since the last call, as they are printed."""
-        printed = [result.printed() for result in self.results]
-        error, self.error = self.error, None
-        self.results, self._table, self._copy = [], None, None
-        return printed, error
+    def take(self, end: int) -> tuple[list[dict[str, Any]], Error | None]:
+        """Results and the last error that began before the offset `end`, as they are printed."""
+        taken = [result for result in self.results if result.at < end]
+        self.results = [result for result in self.results if result.at >= end]
+        error = None
+        while self._errors and self._errors[0][0] < end:
+            _, error = self._errors.popleft()
+        return [result.printed() for result in taken], error
 
     def cut(self, rows: int) -> list[dict[str, Any]]:
-        """A piece of at most `rows` rows, or the copied data so far; [] if there is not enough."""
+        """A piece of at most `rows` rows, or the copied data so far; [] if there is not enough.
+
+        Of the message that is answered first only: what answers a later one is not its.
+        """
         for result in self.results:
+            if result.owner is not self.results[0].owner:
+                break
             if isinstance(result, Table) and len(result.rows) >= rows:
-                piece = Table(result.columns, result.rows[:rows])
+                piece = Table(0, None, result.columns, result.rows[:rows])
                 del result.rows[:rows]
                 return [piece.printed()]
             if isinstance(result, Copy) and len(result.data) >= COPY_PIECE:
@@ -116,6 +131,7 @@ class AnswerReader:
             if end > len(view):
                 break
             self._message(view[position], bytes(view[position + 5 : end]))
+            self._message_at += 1 + length
             position = end
         del view[:position]
 
@@ -179,7 +195,7 @@ class AnswerReader:
             described.bound.columns = columns
 
     def _begin_table(self, columns: tuple[Column, ...] | None) -> Table:
-        self._table = table = Table(columns)
+        self._table = table = Table(self._message_at, self._head(), columns)
         self.results.append(table)
         return table
 
@@ -202,13 +218,13 @@ class AnswerReader:
         )
 
     def _begin_copy(self, kind: int) -> None:
+        at, head = self._message_at, self._head()
         if kind == wire.COPY_OUT_RESPONSE:
-            self._copy = Copy("out", bytearray(), self._requests.encoding)
+            self._copy = Copy(at, head, "out", bytearray(), self._requests.encoding)
             self.results.append(self._copy)
             return
-        head = self._head()
         data = head.copy_in() if head is not None else bytearray()
-        self.results.append(Copy("in", data, self._requests.encoding))
+        self.results.append(Copy(at, head, "in", data, self._requests.encoding))
 
     def _ended(self, kind: int) -> None:
         """One statement ended; without rows, its columns still say that it could have had some."""
@@ -222,17 +238,19 @@ class AnswerReader:
     def _function_result(self, body: bytes) -> None:
         (length,) = struct.unpack_from("!i", body)
         value = None if length < 0 else _guessed(body[4 : 4 + length], self._requests.encoding)
-        self.results.append(Table((Column("result", 0, 0),), [[value]]))
+        column = Column("result", 0, 0)
+        self.results.append(Table(self._message_at, self._head(), (column,), [[value]]))
 
     def _failed(self, body: bytes) -> None:
         fields = wire.read_fields(body, 0, len(body))
-        self.error = {
+        error: Error = {
             "sqlstate": fields.get("C"),
             "message": fields.get("M"),
             "severity": fields.get("V") or fields.get("S"),
             "detail": fields.get("D"),
             "hint": fields.get("H"),
         }
+        self._errors.append((self._message_at, error))
         self._table = self._copy = None
         awaited = self._requests.awaited
         while awaited:

@@ -96,8 +96,6 @@ class Message:
         return prepared.text if prepared else None
 
     def parameters(self, encoding: str) -> list[Value]:
-        if self.kind == wire.FUNCTION_CALL:
-            return _function_arguments(self.body, encoding)
         return self.bound.parameters(encoding) if self.bound else []
 
 
@@ -172,10 +170,11 @@ class RequestReader:
             self._copy_ended()
             return
         message = Message(kind, start, start + 5 + len(body))
-        if kind in (wire.QUERY, wire.FUNCTION_CALL):
+        if kind == wire.QUERY:
             message.body = body
-            if kind == wire.QUERY:
-                self._statements.pop(b"", None)
+            self._statements.pop(b"", None)
+        elif kind == wire.FUNCTION_CALL:
+            message.bound = _arguments(body)
         elif kind == wire.PARSE:
             message.prepared = self._parse(body)
         elif kind == wire.BIND:
@@ -278,10 +277,11 @@ def _values(body: bytes, at: int) -> tuple[tuple[bytes | None, ...], int]:
     return tuple(values), at
 
 
-def _function_arguments(body: bytes, encoding: str) -> list[Value]:
+def _arguments(body: bytes) -> Bound:
+    """Arguments of a FunctionCall, whose types only the target knows."""
     forms, at = _shorts(body, 4)
     values, _ = _values(body, at)
-    return [decoded(value, 0, form_of(forms, i), encoding) for i, value in enumerate(values)]
+    return Bound(Prepared(), forms, values)
 
 
 def read_columns(body: bytes) -> tuple[Column, ...]:

@@ -78,11 +78,9 @@ class _Replay:
             if event.get("ev") == "ask":
                 self._asked(event, frame)
         if frame.kind == "answer":
-            self._note_dones(events, frame.wall_ns)
-            self._answered(int(frame.meta.get("at", 0)), frame.payload)
-        else:
-            self._note_dones(events, frame.wall_ns)
-            self._settle_dones()
+            self._answers.feed(int(frame.meta.get("at", 0)), frame.payload)
+        self._dones += [(event, frame.wall_ns) for event in events if event.get("ev") == "done"]
+        self._settle_dones()
         if any(event.get("ev") == "settled" for event in events) and not self._dones:
             self._last = None
         self._print_ended()
@@ -90,10 +88,11 @@ class _Replay:
 
     def finish(self) -> None:
         """The session's frames are over: what has no end has none in the record."""
-        self._answers_lost()
+        while self._dones:
+            self._ended(*self._dones.popleft())
         rest = next((told for told in self._open.values() if told.done is None), None)
         if rest is not None:
-            results, rest.error = self._answers.take()
+            results, rest.error = self._answers.take(self._answers.at)
             rest.results += results
         self._last = None
         for told in list(self._open.values()):
@@ -148,31 +147,10 @@ class _Replay:
 
     # --- answers and ends -------------------------------------------------------------------------
 
-    def _note_dones(self, events: Iterable[Mapping[str, Any]], wall_ns: int) -> None:
-        self._dones += [(event, wall_ns) for event in events if event.get("ev") == "done"]
-
-    def _answered(self, at: int, payload: bytes | None) -> None:
-        """Feed the bytes up to each end, so that results fall to the operation that they answer."""
-        if payload is None or at != self._answers.at:
-            self._answers.feed(at, None)
-            self._answers_lost()
-            return
-        position = 0
-        while self._dones and int(self._dones[0][0]["end"]) <= at + len(payload):
-            until = max(int(self._dones[0][0]["end"]) - at, position)
-            self._answers.feed(at + position, payload[position:until])
-            position = until
-            self._ended(*self._dones.popleft())
-        self._answers.feed(at + position, payload[position:])
-
     def _settle_dones(self) -> None:
-        if self._answers.lost:
-            self._answers_lost()
-        while self._dones and int(self._dones[0][0]["end"]) <= self._answers.at:
-            self._ended(*self._dones.popleft())
-
-    def _answers_lost(self) -> None:
-        while self._dones:
+        """End what ended, once the bytes that say so are there (or will never be)."""
+        lost = self._answers.lost
+        while self._dones and (lost or int(self._dones[0][0]["end"]) <= self._answers.at):
             self._ended(*self._dones.popleft())
 
     def _ended(self, done: Mapping[str, Any], wall_ns: int) -> None:
@@ -182,11 +160,12 @@ class _Replay:
         if told.done is not None and int(told.done["start"]) != int(done["start"]):
             told = self._run_again(told)
         told.done, told.ended = done, wall_ns
-        if int(done["end"]) > int(done["start"]):
-            results, error = self._answers.take()
+        ok = told.status == "ok"
+        if int(done["end"]) > int(done["start"]) and not (told.kind == "prepare" and ok):
+            results, error = self._answers.take(int(done["end"]))
             told.results += results
             told.error = error or told.error
-        if told.status == "ok":
+        if ok:
             self._last = told
         elif told is self._last:
             self._last = None
