@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import decimal
 import math
 import struct
 import uuid
@@ -106,10 +107,9 @@ def _float4(raw: bytes) -> str:
 
 def _float8(raw: bytes) -> str:
     (value,) = struct.unpack("!d", raw)
-    for digits in (15, 16, 17):
-        text = f"{value:.{digits - 1}e}"
-        if not math.isfinite(value) or float(text) == value:
-            break
+    if not value:
+        return "-0" if math.copysign(1, value) < 0 else "0"
+    text = f"{decimal.Decimal(repr(value)):e}" if math.isfinite(value) else ""
     return _shortest(value, text, 15)
 
 
