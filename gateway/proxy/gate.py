@@ -17,7 +17,7 @@ from gateway.proxy.ports import Recorder
 
 
 class Gate:
-    """What is written to one link. `held` bytes wait; `on_change` hears when that changes."""
+    """What is written to one link. `held` bytes wait; `on_change` hears how many."""
 
     __slots__ = (
         "_closing",
@@ -42,7 +42,7 @@ class Gate:
         recorder: Recorder,
         metrics: Metrics,
         *,
-        on_change: Callable[[], None],
+        on_change: Callable[[int], None],
         on_failure: Callable[[], None],
     ) -> None:
         self._link = link
@@ -71,7 +71,7 @@ class Gate:
                 return
         self._queue.append((data, position, level))
         self.held += len(data)
-        self._on_change()
+        self._on_change(self.held)
         self._advance()
 
     def hold(self) -> None:
@@ -114,7 +114,7 @@ class Gate:
             changed = True
             self._link.write(data)
         if changed:
-            self._on_change()
+            self._on_change(self.held)
         if queue:
             return
         if self._closing:

@@ -127,7 +127,7 @@ class Proxy:
         services.policy = policy
         for live in self._house.live.values():
             if live.relay is not None:
-                live.relay.policy = policy.for_session(live.session)
+                live.relay.questions.policy = policy.for_session(live.session)
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting; let each session end at a quiet point, and the rest after `seconds`."""

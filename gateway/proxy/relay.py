@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from gateway.model import Decision, Level, Operation, Refusal, Verdict
+from gateway.model import Decision, Level, Refusal
 from gateway.protocols import (
     Ask,
     Close,
-    Dialog,
     Done,
     Effect,
     Keep,
@@ -27,51 +24,21 @@ from gateway.protocols import (
     WireError,
 )
 from gateway.proxy.gate import Gate
-from gateway.proxy.limits import Limits
+from gateway.proxy.joined import Counters, Joined
 from gateway.proxy.link import Link
-from gateway.proxy.metrics import Metrics
-from gateway.proxy.ports import Recorder, RecordFailed, SessionPolicy, SessionRecord
+from gateway.proxy.ports import Recorder, RecordFailed
+from gateway.proxy.pressure import ASKING, GATE_FULL, PEER_FULL, Pressure
+from gateway.proxy.questions import Questions
 from gateway.proxy.turn import (
+    NOT_DECIDED,
     Streams,
     Turn,
     ask_event,
-    denied_record,
     done_event,
     settled_event,
 )
 
 log = logging.getLogger("trailgate.proxy")
-
-# Why a link is not read.
-PEER_FULL, GATE_FULL, ASKING = 1, 2, 4
-
-_WATCH_SECONDS = 0.5
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a session did so far; bytes as seen after login, in clear text."""
-
-    operations: int = 0
-    denied: int = 0
-    rows: int = 0
-    bytes_from_client: int = 0
-    bytes_to_client: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What a relay joins. `on_end` hears the reason and detail of the end, once."""
-
-    dialog: Dialog
-    policy: SessionPolicy
-    record: SessionRecord
-    recorder: Recorder
-    client: Link
-    target: Link
-    limits: Limits
-    metrics: Metrics
-    on_end: Callable[[str, str], None]
 
 
 class Relay:
@@ -79,7 +46,7 @@ class Relay:
 
     def __init__(self, joined: Joined) -> None:
         self.dialog = joined.dialog
-        self.policy = joined.policy
+        self.questions = Questions(joined.policy, joined.limits, joined.metrics, joined.record.id)
         self.counters = Counters()
         self.over = False
         self._id = joined.record.id
@@ -92,31 +59,28 @@ class Relay:
         self._streams = Streams(joined.record)
         self._level = joined.limits.level
         self._raised: set[int] = set()
-        self._deciding: dict[int, tuple[Operation, asyncio.Task[None]]] = {}
+        """Operations under way whose rule asks for more than the default level."""
         self._left = False
-        self._seen_when_left = 0
+        self._sent_when_left = 0
         self._draining = False
         self._border = True
         """The client stands at a message border, by what was really sent to it."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
         self._links = 2
-        self._to_client = self._gate(joined, joined.client)
-        self._to_target = self._gate(joined, joined.target)
+        self._timer: asyncio.TimerHandle | None = None
+        self._pressure = Pressure(joined.client, self._client_left)
+        self._to_client = self._gate(joined.recorder, joined.client, joined.target)
+        self._to_target = self._gate(joined.recorder, joined.target, joined.client)
 
-    def _gate(self, joined: Joined, link: Link) -> Gate:
-        other = joined.target if link is joined.client else joined.client
-
-        def changed() -> None:
-            gate = self._to_client if link is self._client else self._to_target
-            self._press(other, GATE_FULL, gate.held > self._limits.buffer_bytes)
+    def _gate(self, recorder: Recorder, link: Link, other: Link) -> Gate:
+        def changed(held: int) -> None:
+            self._pressure.press(other, GATE_FULL, held > self._limits.buffer_bytes)
 
         def failed() -> None:
             self._record_failed(RecordFailed("the journal could not be synced"))
 
-        return Gate(link, joined.recorder, self._metrics, on_change=changed, on_failure=failed)
+        return Gate(link, recorder, self._metrics, on_change=changed, on_failure=failed)
 
-    def start(self, leftover: bytes, early: bytes = b"") -> None:
+    def start(self, leftover: bytes, early: bytes) -> None:
         """Take over both links. `leftover`: what the client sent behind its login; `early`: what
         the target sent behind its own."""
         self._client.owner = self
@@ -127,38 +91,31 @@ class Relay:
             self.received(self._client, leftover)
         if self._client.gone:
             self._client_left()
+        elif self._target.gone:
+            self._target_left("it closed the link")
 
     # --- what links tell -------------------------------------------------------------------------
 
     def received(self, link: Link, data: bytes) -> None:
         if self.over:
             return
-        if link is self._client:
-            if self._left:
-                return
+        if link is not self._client:
+            self._take(self.dialog.from_target, data, b"")
+        elif not self._left:
             self.counters.bytes_from_client += len(data)
             self._totals.bytes_from_client += len(data)
             self._take(self.dialog.from_client, data, data)
-        else:
-            self._take(self.dialog.from_target, data, b"")
 
     def ended(self, link: Link) -> None:
-        if self.over:
-            return
-        if link is self._client:
-            self._client_left()
-        elif self._left:
-            self.end("client")
-        else:
-            self._target_left("it closed the link")
+        self.lost(link, "it closed the link", half=True)
 
-    def lost(self, link: Link, cause: str) -> None:
-        self._links -= 1
+    def lost(self, link: Link, cause: str, half: bool = False) -> None:
+        if not half:
+            self._links -= 1
         if self.over:
             if not self._links and self._timer is not None:
                 self._timer.cancel()
-            return
-        if link is self._client:
+        elif link is self._client:
             self._client_left()
         elif self._left:
             self.end("client")
@@ -166,7 +123,8 @@ class Relay:
             self._target_left(cause)
 
     def room(self, link: Link, free: bool) -> None:
-        self._press(self._target if link is self._client else self._client, PEER_FULL, not free)
+        other = self._target if link is self._client else self._client
+        self._pressure.press(other, PEER_FULL, not free)
 
     def tls_started(self, link: Link) -> None:
         """Both links are past their handshakes."""
@@ -174,9 +132,7 @@ class Relay:
     # --- a turn ----------------------------------------------------------------------------------
 
     def _take(self, call: Callable[[bytes], list[Effect]], data: bytes, from_client: bytes) -> None:
-        turn = Turn()
-        if self._raised:
-            turn.level = Level.DISK
+        turn = Turn(Level.DISK if self._raised else self._level)
         try:
             self._collect(call(data), turn)
         except Exception as exc:
@@ -185,18 +141,19 @@ class Relay:
         self._perform(turn, from_client)
 
     def _collect(self, effects: list[Effect], turn: Turn) -> None:
-        """Sort effects into what is recorded and what is sent; ask what is to be asked."""
+        """Sort effects into what is recorded and what is sent; ask what is to be asked.
+
+        What a decision brings about comes behind the rest of the list: the dialog had returned.
+        """
         decided: list[Effect] = []
         for effect in effects:
-            kind = type(effect)
-            if kind is ToClient:
-                data = effect.data  # type: ignore[union-attr]
-                turn.to_client.append(data)
-                turn.pieces.append(("answer", "own" if effect.own else "target", data))  # type: ignore[union-attr]
-            elif kind is ToTarget:
-                turn.to_target.append(effect.data)  # type: ignore[union-attr]
-                if effect.own:  # type: ignore[union-attr]
-                    turn.pieces.append(("sent", "own", effect.data))  # type: ignore[union-attr]
+            if isinstance(effect, ToClient):
+                turn.to_client.append(effect.data)
+                turn.pieces.append(("answer", "own" if effect.own else "target", effect.data))
+            elif isinstance(effect, ToTarget):
+                turn.to_target.append(effect.data)
+                if effect.own:
+                    turn.pieces.append(("sent", "own", effect.data))
             elif isinstance(effect, Done):
                 self._done(effect, turn)
             elif isinstance(effect, Settled):
@@ -208,7 +165,7 @@ class Relay:
             elif isinstance(effect, Close):
                 turn.close = (effect.reason, effect.detail)
             else:
-                raise TypeError(f"a dialog returned {kind.__name__}")
+                raise TypeError(f"a dialog returned {type(effect).__name__}")
         if decided:
             self._collect(decided, turn)
 
@@ -216,17 +173,13 @@ class Relay:
         self.counters.rows += done.outcome.rows
         turn.events.append(done_event(done))
         turn.first_done = turn.first_done or done.operation
-        self._raised.discard(done.operation)
+        if self._raised:
+            self._raised.discard(done.operation)
 
     def _ask(self, ask: Ask, turn: Turn) -> list[Effect]:
-        operation = ask.operation
-        try:
-            decision = self.policy.decide_now(operation)
-        except Exception as exc:
-            decision = self._undecided(exc)
+        decision = self.questions.at_once(ask.operation)
         if decision is None:
-            task = asyncio.get_running_loop().create_task(self._decide(ask))
-            self._deciding[operation.id] = (operation, task)
+            self.questions.later(ask, self.dialog.fact, self._decided_late)
             return []
         return self._decided(ask, decision, turn)
 
@@ -245,71 +198,10 @@ class Relay:
             turn.level = decision.level
         return self.dialog.decided(operation.id, decision)
 
-    def _perform(self, turn: Turn, received: bytes) -> None:
-        """Record all of the turn, then send all of it."""
-        try:
-            position = turn.append(self._streams, received)
-        except RecordFailed as exc:
-            self._record_failed(exc)
-            return
-        except Exception as exc:
-            log.exception("the record refused a frame", extra={"session": self._id})
-            self._record_failed(RecordFailed(type(exc).__name__))
-            return
-        self._border = self.dialog.at_border
-        level = turn.level if turn.level > self._level else self._level
-        if turn.to_target:
-            parts = turn.to_target
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            self._to_target.send(data, position, level)
-        if turn.to_client:
-            parts = turn.to_client
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            self.counters.bytes_to_client += len(data)
-            self._totals.bytes_to_client += len(data)
-            self._to_client.send(data, position, level)
-        if turn.close is not None:
-            self.end(*turn.close)
-            return
-        self._after()
-
-    def _after(self) -> None:
-        """What a finished turn may have changed."""
+    def _decided_late(self, ask: Ask, decision: Decision) -> None:
         if self.over:
             return
-        held, most = self.dialog.buffered, self._limits.held_bytes
-        if held > most:
-            self._press(self._client, ASKING, True)
-        elif self._client.paused & ASKING and held <= most // 2:
-            self._press(self._client, ASKING, False)
-        if self._left and self._unwanted():
-            self.end("client", "left while an operation ran")
-        elif self._draining:
-            self._end_if_quiet()
-
-    def _unwanted(self) -> bool:
-        over = self.counters.bytes_to_client - self._seen_when_left
-        return not self.dialog.busy or (self._client.gone and over > self._limits.linger_bytes)
-
-    # --- decisions that take time ----------------------------------------------------------------
-
-    async def _decide(self, ask: Ask) -> None:
-        started = time.monotonic()
-        operation = ask.operation
-        try:
-            async with asyncio.timeout(self._limits.decision_seconds):
-                decision = await self.policy.decide(operation, self.dialog.fact)
-        except Exception as exc:
-            decision = self._undecided(exc)
-        self._metrics.decision_seconds.observe(time.monotonic() - started)
-        self._deciding.pop(operation.id, None)
-        if not self.over and not self._left:
-            self._decided_late(ask, decision)
-
-    def _decided_late(self, ask: Ask, decision: Decision) -> None:
-        turn = Turn()
-        if self._raised:
-            turn.level = Level.DISK
+        turn = Turn(Level.DISK if self._raised else self._level)
         try:
             self._collect(self._decided(ask, decision, turn), turn)
         except Exception as exc:
@@ -317,67 +209,76 @@ class Relay:
             return
         self._perform(turn, b"")
 
-    def _undecided(self, exc: Exception) -> Decision:
-        """Any exception on the way is a denial."""
-        cause = "no decision in time" if isinstance(exc, TimeoutError) else type(exc).__name__
-        log.error(
-            "policy could not decide", exc_info=exc, extra={"session": self._id, "cause": cause}
-        )
-        decision = Decision(Verdict.DENY, reason=f"policy could not decide ({cause})")
-        return Decision(decision.verdict, reason=decision.reason, record=denied_record(decision))
-
-    # --- pressure --------------------------------------------------------------------------------
-
-    def _press(self, link: Link, why: int, full: bool) -> None:
-        if not full:
-            link.resume(why)
+    def _perform(self, turn: Turn, received: bytes) -> None:
+        """Record all of the turn, then send all of it."""
+        try:
+            position = turn.append(self._streams, received)
+        except Exception as exc:
+            self._record_failed(exc)
             return
-        link.pause(why)
-        if link is self._client and self._watch is None:
-            loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(_WATCH_SECONDS, self._look)
+        self._border = self.dialog.at_border
+        if turn.to_target:
+            self._to_target.send(_joined(turn.to_target), position, turn.level)
+        if turn.to_client:
+            data = _joined(turn.to_client)
+            self.counters.bytes_to_client += len(data)
+            self._totals.bytes_to_client += len(data)
+            self._to_client.send(data, position, turn.level)
+        if turn.close is not None:
+            self.end(*turn.close)
+        elif not self.over:
+            self._after()
 
-    def _look(self) -> None:
-        """No loop reports a hang-up while reading is paused: ask the kernel."""
-        self._watch = None
-        if self.over or not self._client.paused:
-            return
-        if self._client.hung_up(half=bool(self._client.paused & ASKING)):
-            self._client_left()
-            return
-        self._watch = asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._look)
+    def _after(self) -> None:
+        """What a finished turn may have changed."""
+        held, most = self.dialog.buffered, self._limits.held_bytes
+        if held > most:
+            self._pressure.press(self._client, ASKING, True)
+        elif self._client.paused & ASKING and held <= most // 2:
+            self._pressure.press(self._client, ASKING, False)
+        if self._left and self._unwanted():
+            self.end("client", "left while an operation ran")
+        elif self._draining:
+            self._end_if_quiet()
 
     # --- ends ------------------------------------------------------------------------------------
 
     def _client_left(self) -> None:
-        """What was not decided does not run; the outcome of what runs is still recorded."""
+        """What was not decided does not run; the outcome of what runs is still recorded, as far
+        as the dialog waits for it."""
         if self._left or self.over:
             return
         self._left = True
-        self._seen_when_left = self.counters.bytes_to_client
-        turn = Turn()
-        for operation, task in self._deciding.values():
-            task.cancel()
-            turn.asks.append(ask_event(operation, _NOT_DECIDED))
-            turn.first_ask = turn.first_ask or operation.id
-        self._deciding.clear()
+        self._sent_when_left = self.counters.bytes_to_client
+        turn = self._undecided()
         try:
             self._collect(self.dialog.client_gone(), turn)
         except Exception as exc:
             self._broken(exc, turn, b"")
             return
         self._perform(turn, b"")
-        if self.over or self._timer is not None:
-            return
-        self._to_target.finish()
-        self._timer = asyncio.get_running_loop().call_later(
-            self._limits.linger_seconds, self.end, "client", "left while an operation ran"
-        )
+        if not self.over:
+            self._to_target.finish()
+            self._timer = asyncio.get_running_loop().call_later(
+                self._limits.linger_seconds, self.end, "client", "left while an operation ran"
+            )
+
+    def _undecided(self) -> Turn:
+        """The turn that ends what was asked and not decided."""
+        turn = Turn(self._level)
+        for operation in self.questions.drop():
+            turn.asks.append(ask_event(operation, NOT_DECIDED))
+            turn.first_ask = turn.first_ask or operation.id
+        return turn
+
+    def _unwanted(self) -> bool:
+        """Nothing more is to be learned for a client that has left."""
+        sent = self.counters.bytes_to_client - self._sent_when_left
+        return not self.dialog.busy or (self._client.gone and sent > self._limits.linger_bytes)
 
     def _target_left(self, cause: str) -> None:
-        self.refuse(
-            Refusal("unavailable", "target", "the target ended the session"), "target", cause
-        )
+        refusal = Refusal("unavailable", "target", "the target ended the session")
+        self.refuse(refusal, "target", cause)
 
     def _broken(self, exc: Exception, turn: Turn, received: bytes) -> None:
         """The dialog raised: what was received is recorded, nothing of the turn is sent."""
@@ -385,67 +286,73 @@ class Relay:
         turn.events.clear()
         try:
             turn.append(self._streams, received)
-        except RecordFailed as failed:
+        except Exception as failed:
             self._record_failed(failed)
             return
         if isinstance(exc, WireError):
-            self.refuse(Refusal("unavailable", "protocol", str(exc)), "protocol", str(exc))
+            self.refuse(Refusal("unavailable", "protocol", str(exc)), "protocol")
             return
         log.error("a dialog failed", exc_info=exc, extra={"session": self._id})
         detail = f"internal error ({type(exc).__name__})"
-        self.refuse(Refusal("unavailable", "internal", detail), "protocol", detail)
+        self.refuse(Refusal("unavailable", "internal", detail), "protocol")
 
-    def _record_failed(self, exc: RecordFailed) -> None:
+    def _record_failed(self, exc: Exception) -> None:
+        """Nothing moves on but the protocol's own word for it."""
         if self.over:
             return
+        log.error("the record failed", exc_info=exc, extra={"session": self._id, "cause": str(exc)})
         self._metrics.record_failures.inc()
         if self._to_client.held:
             self._border = False
         self._to_client.cut()
         self._to_target.cut()
         refusal = Refusal("unavailable", "record", "the record cannot be written")
-        for data in self._last_words(refusal):
+        for data in self._last_words(refusal).to_client:
             self._client.write(data)
-        self.end("record", str(exc))
+        self.end("record", str(exc) or type(exc).__name__)
 
     def refuse(self, refusal: Refusal, reason: str, detail: str = "") -> None:
         """End the session with the protocol's own error, where one may be sent."""
         if self.over:
             return
-        words = self._last_words(refusal)
+        turn = self._last_words(refusal)
         position = 0
-        for data in words:
-            try:
-                position = self._streams.append("answer", "own", data, [], 0)
-            except RecordFailed:
-                break  # these words still go out: they say why the session ends
-        for data in words:
+        try:
+            position = turn.append(self._streams, b"")
+        except Exception as exc:
+            log.error("last words are not in the record", exc_info=exc, extra={"session": self._id})
+            turn.to_target.clear()
+        if turn.to_target:
+            self._to_target.send(_joined(turn.to_target), position, self._level)
+        if turn.to_client:
+            data = _joined(turn.to_client)
             self.counters.bytes_to_client += len(data)
-            self._to_client.send(data, position, Level.PROCESS)
+            self._to_client.send(data, position, self._level)
         self.end(reason, detail or refusal.reason)
 
-    def _last_words(self, refusal: Refusal) -> list[bytes]:
-        if not self._border or self._left and self._client.gone:
-            return []  # inside a message an error would be read as part of it
+    def _last_words(self, refusal: Refusal) -> Turn:
+        """What the dialog says to `refusal`; nothing for a client inside a message, which would
+        read an error as part of it."""
+        turn = self._undecided()
         said = Refusal(refusal.kind, refusal.code, refusal.reason, session=self._id)
         try:
-            effects = self.dialog.refused(said)
-        except Exception:
-            log.exception("a dialog could not refuse", extra={"session": self._id})
-            return []
-        return [effect.data for effect in effects if isinstance(effect, ToClient)]
+            self._collect(self.dialog.refused(said), turn)
+        except Exception as exc:
+            log.error("a dialog could not refuse", exc_info=exc, extra={"session": self._id})
+        if not self._border or (self._left and self._client.gone):
+            turn.to_client.clear()
+            turn.pieces = [piece for piece in turn.pieces if piece[0] != "answer"]
+        return turn
 
     def end(self, reason: str, detail: str = "") -> None:
         """End the session: both links close once what passed the gates is sent."""
         if self.over:
             return
         self.over = True
-        for _, task in self._deciding.values():
-            task.cancel()
-        self._deciding.clear()
-        for handle in (self._timer, self._watch):
-            if handle is not None:
-                handle.cancel()
+        self.questions.drop()
+        self._pressure.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         seconds = self._limits.flush_seconds
         self._to_client.close(seconds)
         self._to_target.close(seconds)
@@ -463,7 +370,7 @@ class Relay:
         """Record an event without bytes; False (and the session ends) when that fails."""
         try:
             self._streams.event([event], operation)
-        except RecordFailed as exc:
+        except Exception as exc:
             self._record_failed(exc)
             return False
         return True
@@ -482,13 +389,10 @@ class Relay:
 
     def _end_if_quiet(self) -> None:
         dialog = self.dialog
-        if dialog.busy or dialog.state != "I" or dialog.buffered or self._deciding:
-            return
-        if self._border:
+        quiet = not (dialog.busy or dialog.buffered or self.questions) and dialog.state == "I"
+        if quiet and self._border:
             self.refuse(Refusal("unavailable", "drain", "the gateway is shutting down"), "drain")
 
 
-_NOT_DECIDED = (
-    b'{"verdict":"hold","policy":"","version":"","rule":"","reason":"the client left before a '
-    b'decision","masks":[],"level":"process","clear":{"text":"","shape":"","statements":[]}}'
-)
+def _joined(parts: list[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)

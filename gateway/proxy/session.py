@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,10 @@ from gateway.model import Refusal, Session
 from gateway.protocols import Greeter, Present, ProtocolDefinition
 from gateway.proxy.admission import Admission, opening
 from gateway.proxy.cancels import Cancels
+from gateway.proxy.joined import Counters, Joined
 from gateway.proxy.link import Link
 from gateway.proxy.ports import RecordFailed, Refused, SessionRecord
-from gateway.proxy.relay import Counters, Joined, Relay
+from gateway.proxy.relay import Relay
 from gateway.proxy.services import ProxyServices, SessionView
 from gateway.proxy.upstream import Opened, Upstream
 
@@ -174,7 +175,7 @@ class Live:
         self._log("session opened")
         self._expire_later()
         relay.start(greeter.leftover(), opened.early)
-        if opened.ended:
+        if opened.ended and not relay.over:
             relay.ended(opened.link)
 
     def _expire_later(self) -> None:
@@ -228,7 +229,7 @@ class Live:
             relay.release()
         return True
 
-    async def _cancel_at_target(self, still: Any) -> None:
+    async def _cancel_at_target(self, still: Callable[[], bool]) -> None:
         assert self._opened is not None
         request = self._definition.cancel_request(self._opened.ready)
         if not request:
@@ -274,6 +275,8 @@ class Live:
         self._closed = True
         if reason not in CLOSE_REASONS:
             detail, reason = f"{reason}: {detail}", "protocol"
+        if reason == "target":
+            detail = detail.partition(":")[0]  # behind it may stand the target's own error text
         counters = self.relay.counters if self.relay else Counters()
         summary = {
             "detail": detail[:500],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii
 
-from gateway.model import Decision, Level, Operation
+from gateway.model import Decision, Level, Operation, Verdict
 from gateway.protocols import Done
 from gateway.proxy.ports import SessionRecord
 
@@ -52,8 +52,8 @@ def settled_event(state: str) -> bytes:
     return b'{"ev":"settled","state":%b}' % _quoted(state).encode()
 
 
-def denied_record(decision: Decision) -> bytes:
-    """The record of a decision that the relay made itself, because policy could not."""
+def decision_record(decision: Decision) -> bytes:
+    """`Decision.record` for a decision that policy did not make."""
     return (
         b'{"verdict":%b,"policy":%b,"version":%b,"rule":%b,"reason":%b,"masks":[],"level":%b,'
         b'"clear":{"text":"","shape":"","statements":[]}}'
@@ -66,6 +66,10 @@ def denied_record(decision: Decision) -> bytes:
             _quoted(decision.level.name.lower()).encode(),
         )
     )
+
+
+NOT_DECIDED = decision_record(Decision(Verdict.HOLD, reason="the client left before a decision"))
+"""Of an operation that ended without a decision: it was held, and did not run."""
 
 
 class Streams:
@@ -116,7 +120,9 @@ class Turn:
         "to_target",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, level: Level) -> None:
+        self.level = level
+        """How durable its frames must be before its bytes move on."""
         self.asks: list[bytes] = []
         self.events: list[bytes] = []
         self.pieces: list[tuple[str, str, bytes]] = []
@@ -125,7 +131,6 @@ class Turn:
         self.to_target: list[bytes] = []
         self.first_ask = 0
         self.first_done = 0
-        self.level = Level.PROCESS
         self.close: tuple[str, str] | None = None
 
     def append(self, streams: Streams, received: bytes) -> int:
