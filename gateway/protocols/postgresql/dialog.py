@@ -13,8 +13,10 @@ from gateway.protocols import Close, Effect, Ready, ToTarget, WireError
 from gateway.protocols.postgresql import wire
 from gateway.protocols.postgresql.answers import Answers
 from gateway.protocols.postgresql.denial import Saboteur
+from gateway.protocols.postgresql.options import PostgresOptions
 from gateway.protocols.postgresql.pipeline import Pipeline
 from gateway.protocols.postgresql.requests import Requests
+from gateway.protocols.postgresql.scan import CLIENT, TEXT_CAP, client_table
 from gateway.protocols.postgresql.settings import Settings
 
 _REASONS = {"target": "target_unreachable", "too_large": "protocol"}
@@ -33,7 +35,9 @@ class PostgresDialog:
         self._pipeline = Pipeline(Settings(ready.parameters))
         self._answers = Answers(self._pipeline, shown)
         saboteur = Saboteur(session.id, ready.process, ready.key)
-        self._requests = Requests(self._pipeline, self._answers, saboteur, session.id)
+        self._requests = Requests(
+            self._pipeline, self._answers, saboteur, session.id, _holds(session.target.options)
+        )
         self._closed = False
 
     @property
@@ -138,6 +142,11 @@ class PostgresDialog:
         close = effects.pop()
         rest = [effect for effect in self._requests.leave() if not isinstance(effect, ToTarget)]
         return [*effects, *rest, close]
+
+
+def _holds(options: object) -> tuple[int, ...]:
+    limit = options.text_limit if isinstance(options, PostgresOptions) else TEXT_CAP
+    return CLIENT if limit == TEXT_CAP else client_table(limit)
 
 
 def _prepared(pipeline: Pipeline, name: bytes) -> str | None:

@@ -13,35 +13,35 @@ from gateway.protocols import Ask, Close, Done, Effect, ToTarget, WireError
 from gateway.protocols.postgresql import wire
 from gateway.protocols.postgresql.answers import Answers
 from gateway.protocols.postgresql.asking import Asking
+from gateway.protocols.postgresql.client_stream import ClientStream
 from gateway.protocols.postgresql.denial import Saboteur, denied
 from gateway.protocols.postgresql.pipeline import Pipeline, Request
-from gateway.protocols.postgresql.scan import CLIENT, frame, skip_run
+from gateway.protocols.postgresql.scan import frame, skip_run
 
 _COPYING = (wire.COPY_DATA, wire.COPY_DONE, wire.COPY_FAIL, wire.FLUSH, wire.SYNC, wire.TERMINATE)
 _BATCHES = (wire.QUERY, wire.FUNCTION_CALL)
 
 
-class Requests:
+class Requests(ClientStream):
     """The stream of one client; every offset is one of the client's stream."""
 
     def __init__(
-        self, pipeline: Pipeline, answers: Answers, saboteur: Saboteur, session: str
+        self,
+        pipeline: Pipeline,
+        answers: Answers,
+        saboteur: Saboteur,
+        session: str,
+        holds: tuple[int, ...],
     ) -> None:
+        """`holds`: scan.py's table of what a client may send."""
+        super().__init__()
         self._pipeline = pipeline
         self._answers = answers
         self._saboteur = saboteur
+        self._holds = holds
         self._session = session
         self.asking = Asking(pipeline)
         self.closed = False
-        self._data = b""
-        self._at = 0
-        self._from = 0
-        self._base = 0
-        """Stream offset of the first byte of `_data`."""
-        self._left = 0
-        self._left_goes = False
-        self._parts: list[bytes] = []
-        self._missing = 0
         self._chunk = 0
         self._stray = False
         """Copy messages belong to a COPY that was denied."""
@@ -49,9 +49,6 @@ class Requests:
         self._barrier: Request | None = None
         self._barrier_all = False
         self.waiting = False
-        self._inbox: list[bytes] = []
-        self._inbox_bytes = 0
-        self._effects: list[Effect] = []
         self._handlers: dict[int, Callable[[int, int], bool]] = {
             wire.QUERY: self._ask,
             wire.PARSE: self._ask,
@@ -76,16 +73,6 @@ class Requests:
     def buffered(self) -> int:
         return len(self._data) - self._at + self._inbox_bytes if self.blocked else 0
 
-    @property
-    def at_border(self) -> bool:
-        """The target has whole messages only, so that one of our own may follow."""
-        return self._left == 0 or not self._left_goes
-
-    def take_effects(self) -> list[Effect]:
-        """What was done before a WireError was raised."""
-        effects, self._effects = self._effects, []
-        return effects
-
     def receive(self, data: bytes) -> list[Effect]:
         self._effects = []
         if self.blocked:
@@ -95,36 +82,16 @@ class Requests:
                 return [*self.leave(), Close("client")]
             return self._effects
         self._chunk += 1
-        self._take(data)
+        if self._take(data):
+            self._advance()
         return self._effects
-
-    def _take(self, data: bytes) -> None:
-        """Go on with more bytes of the client; those before were all used but for `_parts`."""
-        if self._parts:
-            self._parts.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                return
-            data = b"".join(self._parts)
-            self._parts = []
-        self._data, self._at, self._from = data, 0, 0
-        if self._left:
-            self._pass_left(data)
-        self._advance()
-
-    def _pass_left(self, data: bytes) -> None:
-        taken = min(self._left, len(data))
-        self._left -= taken
-        self._at = taken
-        if not self._left_goes:
-            self._from = taken
 
     def _advance(self) -> None:
         data, size = self._data, len(self._data)
         handlers = self._handlers
         missing = 0
         while self._at < size:
-            kind, end, missing = frame(data, self._at, CLIENT)
+            kind, end, missing = frame(data, self._at, self._holds)
             if missing:
                 break
             if self._pipeline.copying and kind not in _COPYING:
@@ -134,39 +101,6 @@ class Requests:
             if not handlers[kind](self._at, end):
                 return
         self._end_of_chunk(missing)
-
-    def _end_of_chunk(self, missing: int) -> None:
-        """All whole messages are used: what streams on, or is incomplete, is remembered."""
-        size = len(self._data)
-        if self._at > size:
-            self._left = self._at - size
-            self._left_goes = self._from < self._at
-            self._at = size
-        self._flush_out(self._at)
-        if missing:
-            self._parts = [self._data[self._at :]]
-            self._missing = missing
-        self._base += self._at
-        self._data, self._at, self._from = b"", 0, 0
-
-    def _flush_out(self, to: int) -> None:
-        """Send what is allowed and not yet sent, up to `to`."""
-        if self._from < to:
-            self._effects.append(ToTarget(self._data[self._from : to]))
-        self._from = to
-
-    def _pass(self, end: int) -> bool:
-        self._at = end
-        return True
-
-    def _drop(self, end: int) -> bool:
-        self._flush_out(self._at)
-        self._at = self._from = end
-        return True
-
-    def _send_own(self, data: bytes) -> None:
-        self._flush_out(self._at)
-        self._effects.append(ToTarget(data, True))
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -216,15 +150,8 @@ class Requests:
         """Use what was kept back, and all that came behind it."""
         if self._inbox:
             self._chunk += 1
-            used = min(self._from, len(self._data))
-            rest = b"".join((self._data[used:], *self._inbox))
-            self._base += used
-            self._at -= used
-            self._from -= used
-            self._inbox.clear()
-            self._inbox_bytes = 0
-            self._data = rest
-            if self._at > len(rest):
+            self._join_inbox()
+            if self._at > len(self._data):
                 self._end_of_chunk(0)
                 return
         self._advance()
@@ -421,7 +348,7 @@ class Requests:
         data = b"".join((self._data[self._at :], *self._inbox))
         at, size = 0, len(data)
         while at < size:
-            kind, end, missing = frame(data, at, CLIENT)
+            kind, end, missing = frame(data, at, self._holds)
             if missing:
                 return False
             if kind == wire.TERMINATE:

@@ -24,10 +24,12 @@ _LONGEST = 0x7FFFFFFF
 _SMALL = 1024 * 1024
 
 
-def _table(texts: str, small: str, streams: str, bind: bool) -> tuple[int, ...]:
+def _table(
+    texts: str, small: str, streams: str, bind: bool, text_cap: int = TEXT_CAP
+) -> tuple[int, ...]:
     holds = [0] * 256
     for letter in texts:
-        holds[ord(letter)] = TEXT_CAP
+        holds[ord(letter)] = text_cap
     for letter in small:
         holds[ord(letter)] = _SMALL
     for letter in streams:
@@ -37,8 +39,12 @@ def _table(texts: str, small: str, streams: str, bind: bool) -> tuple[int, ...]:
     return tuple(holds)
 
 
-CLIENT = _table("QPFf", "CDEHScX", "d", True)
-"""What a client may send after login."""
+def client_table(text_cap: int = TEXT_CAP) -> tuple[int, ...]:
+    """What a client may send after login, its texts up to `text_cap` bytes."""
+    return _table("QPFf", "CDEHScX", "d", True, text_cap)
+
+
+CLIENT = client_table()
 TARGET = _table("TtENSA", "123CInsZGHWc", "DdV", False)
 """What a target may send after login."""
 
