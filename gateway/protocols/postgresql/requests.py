@@ -228,8 +228,12 @@ class Requests(ClientStream):
     # --- denied ----------------------------------------------------------------------------------
 
     def _deny(self, asked: tuple[Operation, int, int, int], decision: Decision) -> None:
-        operation, _, end, kind = asked
+        operation, start, end, kind = asked
         pipeline = self._pipeline
+        if kind == wire.EXECUTE:
+            portal = self.asking.portal(self._data, start, end)
+            if portal is not None:
+                portal.ran = True  # so that its operation does not end twice
         error = wire.refusal_error(denied(decision, self._session, operation.id))
         simple = kind in _BATCHES
         self._stray = simple
