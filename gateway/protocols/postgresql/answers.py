@@ -246,6 +246,7 @@ class Answers:
             if head.declares:
                 declare(self._pipeline, head, not head.sqlstate)
         pipeline.copying = False
+        pipeline.absorbed = 0
         self._settle(head, state)
         self._pop(end)
         if head.hidden:
@@ -322,7 +323,7 @@ class Answers:
         pipeline.undo(failed)
         sync = pipeline.head()
         if sync is None:
-            pipeline.skip = True
+            pipeline.skip = pipeline.unsynced = True
         elif sync.own and not failed[0].own:
             # Our Sync was meant for our own error; the client's own Sync is still to come.
             sync.hidden = True

@@ -24,42 +24,27 @@ _ENDS_BATCH = (wire.SYNC, wire.QUERY, wire.FUNCTION_CALL)
 class Request:
     """One message whose answer the target owes."""
 
-    __slots__ = (
-        "change",
-        "declares",
-        "ended",
-        "hidden",
-        "instead",
-        "kind",
-        "number",
-        "operation",
-        "own",
-        "portal",
-        "rows",
-        "sqlstate",
-        "tag",
-        "unwound",
-    )
+    # Defaults on the class: most requests never set them, and are made four a transaction.
+    own = False
+    """Sent by the gateway, not by the client."""
+    hidden = False
+    """Its ReadyForQuery is not the client's."""
+    instead = b""
+    """What the client sees instead of the error that this request of ours provokes."""
+    ended = False
+    portal: Portal | None = None
+    change: Change | None = None
+    declares: tuple[Declared, ...] = ()
+    rows = 0
+    tag = b""
+    sqlstate = ""
+    unwound = False
+    """A transaction ended, or was rolled back to a savepoint, inside it."""
 
-    def __init__(self, kind: int, operation: int = 0, number: int = 0) -> None:
+    def __init__(self, kind: int, operation: int, number: int) -> None:
         self.kind = kind
         self.operation = operation
         self.number = number
-        self.own = False
-        """Sent by the gateway, not by the client."""
-        self.hidden = False
-        """Its ReadyForQuery is not the client's."""
-        self.instead = b""
-        """What the client sees instead of the error that this request of ours provokes."""
-        self.ended = False
-        self.portal: Portal | None = None
-        self.change: Change | None = None
-        self.declares: tuple[Declared, ...] = ()
-        self.rows = 0
-        self.tag = b""
-        self.sqlstate = ""
-        self.unwound = False
-        """A transaction ended, or was rolled back to a savepoint, inside it."""
 
 
 class Pipeline:

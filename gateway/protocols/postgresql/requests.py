@@ -185,7 +185,7 @@ class Requests(ClientStream):
     def _forward(self, asked: tuple[Operation, int, int, int], decision: Decision) -> None:
         operation, start, end, kind = asked
         request = self._pipeline.push(kind, operation.id)
-        self._pipeline.unsynced |= kind not in _BATCHES
+        self._pipeline.unsynced = kind not in _BATCHES
         replaced = self.asking.forwarded(request, operation, self._data, start, end, self._chunk)
         if replaced:
             self._not_run(replaced)

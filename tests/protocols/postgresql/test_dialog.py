@@ -199,6 +199,14 @@ def test_a_denied_query_behind_good_unsynced_work_gets_its_own_ready() -> None:
     assert play.client.endswith(READY) and play.target.endswith(query("select 2"))
 
 
+def test_a_query_that_the_target_skipped_does_not_end_the_skip() -> None:
+    play = Play().say(parse("wrong") + query("select 1")).answer(error())
+    assert play.outcomes == [(1, "error"), (2, "not_run")]
+    play.say(query("select 2") + SYNC)
+    assert play.target == parse("wrong") + query("select 1") + SYNC
+    assert READY not in play.client
+
+
 def test_the_portal_that_cannot_exist_has_another_name_each_time() -> None:
     play = Play(state="T")
     play.say(query("denied")).say(query("denied"))
