@@ -12,7 +12,7 @@ from gateway.model import Outcome
 from gateway.protocols import Close, Done, Effect, Keep, Settled, ToClient, WireError
 from gateway.protocols.postgresql import wire
 from gateway.protocols.postgresql.declarations import declare
-from gateway.protocols.postgresql.pipeline import Pipeline, Request
+from gateway.protocols.postgresql.pipeline import COPY_ENDS, Pipeline, Request
 from gateway.protocols.postgresql.scan import scan_target
 
 _SETTLED = {state: Settled(state) for state in "ITE"}
@@ -141,7 +141,10 @@ class Answers:
     # --- the ends of operations ------------------------------------------------------------------
 
     def _pop(self, end: int) -> None:
-        self._pipeline.pop()
+        queue = self._pipeline.queue
+        queue.popleft().ended = True
+        if queue and queue[0].kind in COPY_ENDS:
+            self._pipeline.head()
         self._mark = self._base + end
 
     def _finish(self, request: Request, status: str, end: int) -> None:

@@ -15,7 +15,7 @@ from gateway.protocols.postgresql import wire
 from gateway.protocols.postgresql.settings import Settings
 from gateway.protocols.postgresql.statements import Change, Names, Portal
 
-_COPY_ENDS = (wire.COPY_DONE, wire.COPY_FAIL)
+COPY_ENDS = (wire.COPY_DONE, wire.COPY_FAIL)
 _ROLLBACK = b"ROLLBACK"
 _UNWINDS = (b"COMMIT", _ROLLBACK, b"PREPARE TRANSACTION")
 _ENDS_BATCH = (wire.SYNC, wire.QUERY, wire.FUNCTION_CALL)
@@ -111,20 +111,16 @@ class Pipeline:
         queue = self.queue
         while queue:
             request = queue[0]
-            if request.kind not in _COPY_ENDS:
+            if request.kind not in COPY_ENDS:
                 return request
             queue.popleft()
         return None
 
-    def pop(self) -> None:
-        """The head has its last answer."""
-        queue = self.queue
-        queue.popleft().ended = True
-        while queue and queue[0].kind in _COPY_ENDS:
-            queue.popleft()
-
     def expect(self, *kinds: int) -> Request:
         """The head, which must be of one of `kinds` for the answer at hand to make sense."""
+        queue = self.queue
+        if queue and queue[0].kind in kinds:
+            return queue[0]
         request = self.head()
         if request is None or request.kind not in kinds:
             raise WireError("the target answers what nobody asked")
@@ -148,7 +144,7 @@ class Pipeline:
             if self.copying and request.kind == wire.SYNC:
                 self.absorbed += 1
                 continue
-            if request.kind in _COPY_ENDS:
+            if request.kind in COPY_ENDS:
                 self.copying = False
             self.queue.append(request)
         if self.copying and not any(r.kind in _ENDS_BATCH for r in self.queue):

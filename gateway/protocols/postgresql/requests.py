@@ -16,9 +16,10 @@ from gateway.protocols.postgresql.asking import Asking
 from gateway.protocols.postgresql.client_stream import ClientStream
 from gateway.protocols.postgresql.denial import Saboteur, denied
 from gateway.protocols.postgresql.pipeline import Pipeline, Request
-from gateway.protocols.postgresql.scan import frame, skip_run
+from gateway.protocols.postgresql.scan import frame, skip_run, whole
 
 _COPYING = (wire.COPY_DATA, wire.COPY_DONE, wire.COPY_FAIL, wire.FLUSH, wire.SYNC, wire.TERMINATE)
+_COPY_STREAM = (wire.COPY_DATA, wire.COPY_DONE, wire.COPY_FAIL)
 _BATCHES = (wire.QUERY, wire.FUNCTION_CALL)
 
 
@@ -75,7 +76,7 @@ class Requests(ClientStream):
 
     def receive(self, data: bytes) -> list[Effect]:
         self._effects = []
-        if self.blocked:
+        if self._asked is not None or self.waiting:
             self._inbox.append(data)
             self._inbox_bytes += len(data)
             if self._asked is not None and self._leaves(data):
@@ -87,19 +88,22 @@ class Requests(ClientStream):
         return self._effects
 
     def _advance(self) -> None:
-        data, size = self._data, len(self._data)
-        handlers = self._handlers
-        missing = 0
-        while self._at < size:
-            kind, end, missing = frame(data, self._at, self._holds)
-            if missing:
-                break
-            if self._pipeline.copying and kind not in _COPYING:
+        data, size, holds = self._data, len(self._data), self._holds
+        handlers, pipeline = self._handlers, self._pipeline
+        missing, at = 0, self._at
+        while at < size:
+            kind, end, missing = whole(data, at, size)
+            if end == 0 or not holds[kind]:
+                kind, end, missing = frame(data, at, holds)
+                if missing:
+                    break
+            if pipeline.copying and kind not in _COPYING:
                 raise WireError(f"message {chr(kind)!r} may not come during COPY FROM STDIN")
-            if kind not in (wire.COPY_DATA, wire.COPY_DONE, wire.COPY_FAIL):
+            if self._stray and kind not in _COPY_STREAM:
                 self._stray = False
-            if not handlers[kind](self._at, end):
+            if not handlers[kind](at, end):
                 return
+            at = self._at
         self._end_of_chunk(missing)
 
     # --- asking ----------------------------------------------------------------------------------
