@@ -64,7 +64,6 @@ class LogMirror:
             self._shipped |= await self._store.names("keys/")
         # Checkpoints are read first: what they need was on disk before they were.
         heads = [(log, (log / "checkpoint").read_bytes()) for log in self._logs()]
-        self._shipped.discard("README.json")
         await self._immutable(self._beside())
         for log, head in heads:
             await self._mirror_log(log, head)

@@ -69,8 +69,6 @@ class S3Publisher:
 
     async def publish(self, path: Path, object_name: str, sha256: str) -> None:
         """As Publisher, for objects that never change. Refuses files above MOST_BYTES."""
-        if path.stat().st_size > MOST_BYTES:
-            raise ShipConflict(f"{path}: above the {MOST_BYTES} bytes that S3 takes in one put")
         await self._off_the_loop(lambda: self._publish(path, object_name, sha256))
 
     async def overwrite(self, object_name: str, body: bytes) -> None:
@@ -102,6 +100,8 @@ class S3Publisher:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}evidence/{name}"}
 
     def _publish(self, path: Path, name: str, sha256: str) -> None:
+        if path.stat().st_size > MOST_BYTES:
+            raise ShipConflict(f"{path}: above the {MOST_BYTES} bytes that S3 takes in one put")
         require_digest(path, sha256)
         with path.open("rb") as body:
             self._publish_body(name, body, bytes.fromhex(sha256))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Patience: tries again with back-off and jitter until an object is shipped, and counts what waits."""
+"""Patience: tries again with back-off and jitter until shipped, and counts what waits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Spool:
 
     async def publish(self, path: Path, object_name: str, sha256: str) -> None:
         """As Publisher, but fails only with ShipConflict or by being cancelled."""
-        size = path.stat().st_size
+        size = _size(path)
         self.backlog += 1
         self.backlog_bytes += size
         try:
@@ -70,3 +70,7 @@ class Spool:
             else:
                 self.failures = 0
                 return
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size

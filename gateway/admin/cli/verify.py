@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Verify the record, offline, with public keys only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gateway.admin.cli.options import output_option
+from gateway.verify.__main__ import run
+from gateway.verify.run import Request
+
+
+@click.command(
+    "verify",
+    epilog="Example: trailgate verify /var/lib/trailgate --trust auditor.vkeys -o json",
+)
+@click.argument("path")
+@click.option("--trust", type=click.Path(path_type=Path), help="Keys to trust, a vkey a line.")
+@click.option("--identity", type=click.Path(path_type=Path), help="Private key: check content too.")
+@click.option("--session", help="Only this session.")
+@click.option("--since", help="Only sessions that were open at or after this time.")
+@click.option("--until", help="Only sessions that were open at or before this time.")
+@click.option("--keys", help="Wrapped keys, when they are not where README.json says.")
+@click.option("--endpoint-url", help="S3 other than Amazon's.")
+@click.option("--region", help="S3 region.")
+@output_option("text", "json")
+def COMMAND(output: str, **options: object) -> None:
+    """Verify the record in PATH: a data folder, an evidence folder or s3://BUCKET/PREFIX.
+
+    Exit status: 0 sound, 1 a defect was found, 2 could not be checked or unresolved.
+    """
+    sys.exit(run(Request(**options), as_json=output == "json"))  # type: ignore[arg-type]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the leaves of one log say, taken in order; complaints where they contradict each other."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Contradiction(Exception):
+    """A leaf that cannot follow those before it. `kind` names the sort of defect."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    ordinal: int
+    index: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    frames: int
+    root: str
+    reason: str
+    index: int
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A segment leaf."""
+
+    object: str
+    sha256: str
+    bytes: int
+    frames: int
+    number: int
+    index: int
+
+
+@dataclass(slots=True)
+class History:
+    """One log's leaves, understood."""
+
+    node: str
+    number: int
+    vkey: str
+    readme: str = ""
+    first_at: str = ""
+    last_at: str = ""
+    last_type: str = ""
+    stops: int = -1
+    """Index of the last stop leaf; -1: none."""
+    opens: dict[str, Opened] = field(default_factory=dict)
+    closes: dict[str, Closed] = field(default_factory=dict)
+    segments: list[Shipped] = field(default_factory=list)
+    wraps: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Session to {SHA-256 of the wrap: recipient}."""
+    policies: dict[str, str] = field(default_factory=dict)
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    _numbers: set[int] = field(default_factory=set)
+    _since_start: int = 0
+
+    @property
+    def stopped(self) -> bool:
+        return self.last_type == "stop"
+
+    def take(self, index: int, leaf: dict[str, Any]) -> None:
+        """One more leaf. Raises Contradiction."""
+        kind = leaf["type"]
+        before, self.last_type = self.last_type, kind
+        self.first_at = self.first_at or leaf["at"]
+        self.last_at = leaf["at"]
+        if (before in ("", "stop")) and kind != "start":
+            raise Contradiction("order", f"a leaf {kind!r} stands where only a start may")
+        getattr(self, "_" + kind.replace(".", "_"))(index, leaf)
+
+    def _start(self, index: int, leaf: dict[str, Any]) -> None:
+        self.readme, self._since_start = leaf["readme"], 0
+        if (leaf["node"], leaf["log"]) != (self.node, self.number):
+            raise Contradiction("order", f"starts {leaf['node']}/{leaf['log']}: another log")
+        if leaf["vkey"].strip() != self.vkey:
+            raise Contradiction("key", "the start names another key than node.vkey")
+
+    def _stop(self, index: int, leaf: dict[str, Any]) -> None:
+        self.stops = index
+
+    def _key_wrap(self, index: int, leaf: dict[str, Any]) -> None:
+        kept = self.wraps.setdefault(leaf["session"], {})
+        for wrap in leaf["wraps"]:
+            kept[wrap["sha256"]] = wrap["recipient"]
+
+    def _open(self, index: int, leaf: dict[str, Any]) -> None:
+        session, expected = leaf["session"], len(self.opens)
+        if session in self.opens:
+            raise Contradiction("session", f"session {session} is opened twice")
+        self.opens[session] = Opened(leaf["ordinal"], index, leaf["at"])
+        self._since_start += 1
+        if leaf["ordinal"] != expected:
+            raise Contradiction(
+                "ordinal",
+                f"session {session} has the ordinal {leaf['ordinal']}, not {expected}: "
+                "a session was left out or invented",
+            )
+
+    def _close(self, index: int, leaf: dict[str, Any]) -> None:
+        session = leaf["session"]
+        if session not in self.opens or session in self.closes:
+            why = "twice" if session in self.closes else "but never opened"
+            raise Contradiction("session", f"session {session} is closed {why}")
+        self.closes[session] = Closed(
+            leaf["frames"], leaf["root"], leaf["reason"], index, leaf["at"]
+        )
+
+    def _segment(self, index: int, leaf: dict[str, Any]) -> None:
+        pattern = rf"seg/{re.escape(self.node)}/\d{{8}}/{leaf['sha256']}"
+        if not re.fullmatch(pattern, leaf["object"]):
+            raise Contradiction("segment", f"{leaf['object']!r} is no name for that segment")
+        if leaf["number"] in self._numbers:
+            raise Contradiction("segment", f"journal file {leaf['number']} is named twice")
+        self._numbers.add(leaf["number"])
+        members = {name: value for name, value in leaf.items() if name not in ("type", "at")}
+        self.segments.append(Shipped(index=index, **members))
+
+    def _recovered(self, index: int, leaf: dict[str, Any]) -> None:
+        for gap in leaf["gaps"]:
+            self.gaps.append({"journal": leaf["number"], **gap})
+
+    def _gap(self, index: int, leaf: dict[str, Any]) -> None:
+        self.gaps.append({"session": leaf["session"], "detail": leaf["detail"]})
+
+    def _policy(self, index: int, leaf: dict[str, Any]) -> None:
+        self.policies[leaf["sha256"]] = leaf["name"]

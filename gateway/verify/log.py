@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node's log: key, checkpoints, tiles and leaves, all checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.verify.findings import Defect
+from gateway.verify.history import Contradiction, History
+from gateway.verify.leaves import LeafError, parse_leaf
+from gateway.verify.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
+from gateway.verify.source import Missing, Source
+from gateway.verify.tiles import (
+    MOST_BUNDLE,
+    WIDTH,
+    BadBundle,
+    TileChecker,
+    TileName,
+    split_bundle,
+)
+
+MOST_NOTE = 65536
+
+
+@dataclass(slots=True)
+class LogReading:
+    """What one pass over a log gave."""
+
+    path: str
+    history: History
+    size: int = 0
+    sound: bool = False
+    """Every leaf up to `size` was read, and the signed root holds them."""
+    head: bytes = b""
+    known: set[str] = field(default_factory=set)
+    beyond: set[str] = field(default_factory=set)
+    """Tiles that no checkpoint reaches yet."""
+    defects: list[Defect] = field(default_factory=list)
+
+    def defect(self, name: str, kind: str, detail: str) -> None:
+        self.defects.append(Defect(name, kind, detail))
+
+
+class LogReader:
+    """Reads `log/<node>/<n>`."""
+
+    def __init__(
+        self,
+        source: Source,
+        path: str,
+        names: list[str],
+        trusted: dict[str, VerifierKey] | None,
+    ) -> None:
+        _, node, number = path.split("/")
+        self._source = source
+        self._names = names
+        self._trusted = trusted
+        self._path = path
+        self._origin = f"trailgate/{node}/{number}"
+        self._out = LogReading(path, History(node, int(number), ""))
+
+    def read(self) -> LogReading:
+        out = self._out
+        key = self._key()
+        if key is None:
+            return out
+        out.history.vkey = key.text()
+        latest, roots = self._checkpoints(key)
+        if latest is not None:
+            out.size = latest.size
+            self._leaves(latest, roots)
+        return out
+
+    def _get(self, name: str, most: int) -> bytes | None:
+        """An object that must be there; None (and a defect) when it is not."""
+        self._out.known.add(name)
+        try:
+            return self._source.read(name, most)
+        except Missing:
+            self._out.defect(name, "missing", "is missing")
+        except ValueError as error:
+            self._out.defect(name, "format", str(error))
+        return None
+
+    def _key(self) -> VerifierKey | None:
+        name = f"{self._path}/node.vkey"
+        data = self._get(name, MOST_NOTE)
+        if data is None:
+            return None
+        try:
+            key = VerifierKey.parse(data.decode("utf-8", "replace").removesuffix("\n"))
+        except NoteError as error:
+            self._out.defect(name, "key", str(error))
+            return None
+        if data != key.text().encode() + b"\n" or key.name != self._origin:
+            self._out.defect(name, "key", f"is not the one line of a key named {self._origin}")
+            return None
+        if self._trusted is not None and self._trusted.get(key.name) != key:
+            self._out.defect(name, "untrusted", "is not the key that the trust file names for it")
+        return key
+
+    # Checkpoints
+
+    def _checkpoints(self, key: VerifierKey) -> tuple[Checkpoint | None, dict[int, Checkpoint]]:
+        out, folder = self._out, f"{self._path}/checkpoints/"
+        signed: dict[int, Checkpoint] = {}
+        bodies: dict[int, bytes] = {}
+        for name in (name for name in self._names if name.startswith(folder)):
+            checkpoint, body = self._checkpoint(name, key)
+            if checkpoint is None:
+                continue
+            if str(checkpoint.size) != name.removeprefix(folder):
+                out.defect(name, "checkpoint", f"is of size {checkpoint.size}, not of its name's")
+            signed[checkpoint.size], bodies[checkpoint.size] = checkpoint, body
+        latest, out.head = self._checkpoint(f"{self._path}/checkpoint", key)
+        if latest is not None:
+            self._compare_latest(latest, bodies)
+        elif signed:
+            latest = signed[max(signed)]
+        return latest, signed
+
+    def _checkpoint(self, name: str, key: VerifierKey) -> tuple[Checkpoint | None, bytes]:
+        data = self._get(name, MOST_NOTE)
+        if data is None:
+            return None, b""
+        try:
+            return open_checkpoint(data, key), data
+        except NoteError as error:
+            self._out.defect(name, "checkpoint", str(error))
+        return None, data
+
+    def _compare_latest(self, latest: Checkpoint, bodies: dict[int, bytes]) -> None:
+        out, name = self._out, f"{self._path}/checkpoint"
+        copy = f"{self._path}/checkpoints/{latest.size}"
+        if latest.size < max(bodies, default=0):
+            out.defect(
+                name, "stale", f"is of size {latest.size}, but one of {max(bodies)} was signed"
+            )
+        elif copy not in self._names:
+            self._get(copy, MOST_NOTE)
+        elif latest.size in bodies and bodies[latest.size] != out.head:
+            out.defect(name, "checkpoint", f"differs from {copy}: two signed heads of one size")
+
+    # Entries
+
+    def _leaves(self, latest: Checkpoint, signed: dict[int, Checkpoint]) -> None:
+        size = latest.size
+        tiles = self._tiles(size)
+        checker = TileChecker(self._source, self._path, tiles, size)
+        wanted = {size: [("checkpoint", latest)]}
+        for other in signed.values():
+            name = f"checkpoints/{other.size}"
+            if other.size <= size:
+                wanted.setdefault(other.size, []).append((name, other))
+        wrong: list[tuple[str, Checkpoint]] = []
+        for index in range(-(-size // WIDTH)):
+            if not self._bundle(index, min(WIDTH, size - index * WIDTH), checker, wanted, wrong):
+                return
+        if 0 in wanted:
+            wrong += [item for item in wanted[0] if size and item[1].root != checker.root()]
+        checker.finish()
+        self._blame(checker, wrong, latest)
+
+    def _tiles(self, size: int) -> list[TileName]:
+        out, tiles = self._out, []
+        start = len(self._path) + 1
+        for name in self._names:
+            tile = TileName.parse(name[start:])
+            if tile is None:
+                continue
+            tiles.append(tile)
+            (out.known if tile.within(size) else out.beyond).add(name)
+        return tiles
+
+    def _bundle(
+        self,
+        index: int,
+        count: int,
+        checker: TileChecker,
+        wanted: dict[int, list[tuple[str, Checkpoint]]],
+        wrong: list[tuple[str, Checkpoint]],
+    ) -> bool:
+        name = f"{self._path}/{TileName(-1, index, count).path()}"
+        data = self._get(name, MOST_BUNDLE)
+        if data is None:
+            return False
+        try:
+            leaves = split_bundle(data, count)
+        except BadBundle as error:
+            self._out.defect(name, "format", str(error))
+            return False
+        checker.bundle(index, data, leaves)
+        for leaf in leaves:
+            self._leaf(name, checker.count, leaf)
+            checker.leaf(leaf)
+            for item in wanted.get(checker.count, ()):
+                if item[1].root != checker.root():
+                    wrong.append(item)
+        return True
+
+    def _leaf(self, name: str, index: int, leaf: bytes) -> None:
+        try:
+            self._out.history.take(index, parse_leaf(leaf))
+        except LeafError as error:
+            self._out.defect(name, "leaf", f"leaf {index} {error}")
+        except Contradiction as error:
+            self._out.defect(name, error.kind, f"leaf {index}: {error}")
+
+    def _blame(
+        self, checker: TileChecker, wrong: list[tuple[str, Checkpoint]], latest: Checkpoint
+    ) -> None:
+        """Entries that give the signed root are right, so tiles that differ are wrong; entries
+        that do not are wrong where they differ from the tiles."""
+        out = self._out
+        if all(checkpoint is not latest for _, checkpoint in wrong):
+            out.sound = True
+            for miss in checker.mismatches:
+                out.defect(miss.tile, "tile", miss.detail)
+            for name, checkpoint in wrong:
+                where = f"{self._path}/{name}"
+                out.defect(
+                    where,
+                    "root",
+                    f"signs another root than the first {checkpoint.size} "
+                    "leaves of this log have: two histories were signed",
+                )
+            return
+        for miss in checker.mismatches:
+            if miss.level == 0 and "missing" not in miss.detail:
+                width = min(WIDTH, latest.size - miss.index * WIDTH)
+                bundle = f"{self._path}/{TileName(-1, miss.index, width).path()}"
+                out.defect(bundle, "leaf", "holds leaves whose hashes are not those in the log")
+        if not out.defects:
+            out.defect(
+                f"{self._path}/checkpoint",
+                "root",
+                "signs another root than the entries have: leaves were replaced",
+            )

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One verification from end to end. `verify` is what commands call."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.verify import s3
+from gateway.verify.findings import CannotCheck, Findings, Progress
+from gateway.verify.history import History
+from gateway.verify.log import LogReader, LogReading
+from gateway.verify.note import NoteError, VerifierKey, read_trust
+from gateway.verify.objects import MOST_POLICY, Keys, check_strays, read_named
+from gateway.verify.opening import Opener
+from gateway.verify.sessions import SessionsPass
+from gateway.verify.source import FolderSource, JoinedSource, Missing, Source
+
+_LOG = re.compile(r"(log/[^/]+/(?:0|[1-9]\d*))/.+")
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to verify. `since` and `until`: RFC 3339; sessions that touch the interval."""
+
+    path: str
+    trust: Path | None = None
+    identity: Path | None = None
+    session: str | None = None
+    since: str | None = None
+    until: str | None = None
+    keys: str | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+
+
+def verify(request: Request, progress: Progress | None = None) -> Findings:
+    """Verify; the findings hold the verdict. Raises CannotCheck when there is nothing to judge."""
+    return Verification(request, progress).run()
+
+
+class Verification:
+    """Holds what the steps share."""
+
+    def __init__(self, request: Request, progress: Progress | None) -> None:
+        self._request = request
+        self._tell = progress or (lambda what, done, total: None)
+        self._findings = Findings()
+        self._since, self._until = instant(request.since), instant(request.until)
+        self._trusted = self._load_trust(request.trust)
+        self._opener = Opener.load(request.identity) if request.identity else None
+        self._source, self._writing = open_source(request)
+        self._done = 0
+        self._total = 0
+        self._found_session = False
+
+    def _load_trust(self, path: Path | None) -> dict[str, VerifierKey] | None:
+        if path is None:
+            return None
+        try:
+            trusted = read_trust(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, NoteError) as error:
+            raise CannotCheck(f"the trust file {path}: {error}") from error
+        self._findings.trust = "pinned"
+        self._findings.trusted_by = sorted(trusted)
+        return trusted
+
+    def run(self) -> Findings:
+        findings = self._findings
+        # The list comes first: whatever a live gateway adds later is ahead of it, never behind.
+        listed = self._source.names()
+        for oddity in self._source.oddities():
+            findings.defect(*oddity)
+        logs = self._read_logs(listed)
+        self._expect_trusted(logs)
+        self._readme(logs)
+        self._total = sum(one.bytes for log in logs for one in log.history.segments)
+        known: set[str] = {"README.json"}
+        for log in logs:
+            known |= self._check_log(log, logs, listed)
+        self._strays(listed, known, logs)
+        self._summary(logs)
+        return findings
+
+    # Logs
+
+    def _read_logs(self, listed: dict[str, int]) -> list[LogReading]:
+        paths = {match[1] for name in listed if (match := _LOG.fullmatch(name))}
+        if not paths and not self._trusted:
+            raise CannotCheck(
+                f"{self._source.place}: no log lies here; name the folder that has README.json "
+                "and log/, or the data folder above it"
+            )
+        order = sorted(paths, key=lambda path: (path.split("/")[1], int(path.split("/")[2])))
+        logs = [self._read_log(path, listed) for path in order]
+        for log in logs:
+            self._findings.add_defects(log.defects)
+        self._findings.logs = len(logs)
+        return logs
+
+    def _read_log(self, path: str, listed: dict[str, int]) -> LogReading:
+        """A live gateway may replace partial tiles under our hands; then read again."""
+        for attempt in range(_ATTEMPTS):
+            names = [name for name in listed if name.startswith(path + "/")]
+            reading = LogReader(self._source, path, names, self._trusted).read()
+            if not reading.defects or not self._moved(path, reading.head):
+                return reading
+            time.sleep(0.1 * attempt)
+            listed = self._source.names()
+        return reading
+
+    def _moved(self, path: str, head: bytes) -> bool:
+        try:
+            return self._source.read(f"{path}/checkpoint", 65536) != head
+        except (Missing, ValueError):
+            return False
+
+    def _expect_trusted(self, logs: list[LogReading]) -> None:
+        found = {f"trailgate/{log.history.node}/{log.history.number}" for log in logs}
+        for origin in sorted(set(self._trusted or ()) - found):
+            name = "log/" + origin.removeprefix("trailgate/")
+            self._findings.defect(name, "missing", "is missing: the trust file names this log")
+
+    def _readme(self, logs: list[LogReading]) -> None:
+        findings = self._findings
+        try:
+            digest = hashlib.sha256(self._source.read("README.json", 65536)).hexdigest()
+        except Missing:
+            findings.defect("README.json", "missing", "is missing")
+            return
+        except ValueError as error:
+            findings.defect("README.json", "format", str(error))
+            return
+        for log in logs:
+            if log.history.readme not in ("", digest):
+                detail = f"has another SHA-256 than the last start of {log.path} says"
+                findings.defect("README.json", "digest", detail)
+
+    # One log
+
+    def _check_log(
+        self, log: LogReading, logs: list[LogReading], listed: dict[str, int]
+    ) -> set[str]:
+        history = log.history
+        keys = Keys(self._source, self._findings, history, self._opener)
+        known = log.known | log.beyond if not history.stopped else set(log.known)
+        known |= {one.object for one in history.segments} | keys.names()
+        known |= {f"policy/{sha256}" for sha256 in history.policies}
+        if not log.sound:
+            return known
+        selected = self._select(history)
+        keys.check(sorted(history.opens) if selected is None else sorted(selected))
+        for sha256 in history.policies:
+            name = f"policy/{sha256}"
+            read_named(self._source, self._findings, name, sha256, MOST_POLICY)
+        self._findings.gaps += history.gaps
+        self._sessions(log, logs, listed, selected, keys)
+        return known
+
+    def _sessions(
+        self,
+        log: LogReading,
+        logs: list[LogReading],
+        listed: dict[str, int],
+        selected: set[str] | None,
+        keys: Keys,
+    ) -> None:
+        history = log.history
+        if self._opener:
+            self._opener.use(keys.session_key)
+        sessions = SessionsPass(
+            self._source,
+            self._findings,
+            history,
+            selected=selected,
+            unshipped=self._writing,
+            progress=self._progress,
+            opener=self._opener,
+        )
+        sessions.run(listed)
+        newest = max(one.history.number for one in logs if one.history.node == history.node)
+        sessions.settle(superseded=history.number < newest)
+        complete = history.last_at
+        if not history.stopped and sessions.last_wall_ns:
+            complete = rfc3339(sessions.last_wall_ns)
+        previous = self._findings.complete_to
+        self._findings.complete_to = min(previous, complete) if previous else complete
+
+    def _select(self, history: History) -> set[str] | None:
+        """The sessions that were asked for; None for all."""
+        request = self._request
+        if request.session is not None:
+            self._found_session |= request.session in history.opens
+            return {request.session} & history.opens.keys()
+        if self._since is None and self._until is None:
+            return None
+        since, until = self._since or "", self._until or "~"
+        return {
+            session
+            for session, opened in history.opens.items()
+            if opened.at <= until
+            and (session not in history.closes or history.closes[session].at >= since)
+        }
+
+    def _progress(self, name: str, size: int) -> None:
+        self._done += size
+        self._tell(name, self._done, self._total)
+
+    # The end
+
+    def _strays(self, listed: dict[str, int], known: set[str], logs: list[LogReading]) -> None:
+        broken = tuple(log.path + "/" for log in logs if not log.sound)
+        left = {name for name in listed.keys() - known if not name.startswith(broken)}
+        if broken:
+            # What a log that can't be read names is unknown: nothing else can be called stray.
+            left = {name for name in left if name.startswith("log/")}
+        live = self._writing or any(not log.history.stopped for log in logs)
+        wrapped = {session for log in logs for session in log.history.wraps}
+        check_strays(self._source, self._findings, left, live, wrapped)
+
+    def _summary(self, logs: list[LogReading]) -> None:
+        findings, request = self._findings, self._request
+        starts = [log.history.first_at for log in logs if log.history.first_at]
+        ends = [log.history.last_at for log in logs if log.history.last_at]
+        findings.since = self._since or min(starts, default=None)
+        findings.until = self._until or max(ends, default=None)
+        if request.session is not None and not self._found_session:
+            findings.unresolved.append(f"session {request.session}: no log here opened it")
+        if not any(log.size for log in logs) and not findings.defect_count:
+            findings.unresolved.append("no log here has an entry yet")
+        sealed_to_others = any("other recipients" in text for text in findings.unresolved)
+        if self._opener and not sealed_to_others:
+            findings.content = "opened"
+
+
+def instant(text: str | None) -> str | None:
+    """RFC 3339 (or a date) in the form that leaves have. Raises CannotCheck."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise CannotCheck(f"{text!r} is no time: write 2026-11-24T12:00:00Z") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def rfc3339(wall_ns: int) -> str:
+    """Nanoseconds since the epoch, as leaves write times."""
+    try:
+        moment = datetime.fromtimestamp(wall_ns // 10**9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return ""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + f".{wall_ns % 10**9 // 1000:06}Z"
+
+
+def open_source(request: Request) -> tuple[Source, bool]:
+    """The evidence with its keys, and whether journal files beside it are still written."""
+    if request.path.startswith("s3://"):
+        return _open_s3(request), False
+    path = Path(request.path)
+    if not path.is_dir():
+        raise CannotCheck(f"{path}: no such folder")
+    root = path / "evidence" if (path / "evidence").is_dir() else path
+    beside = request.keys or _keys_beside(FolderSource(root))
+    if beside.startswith("s3://"):
+        keys: Source = s3.S3Source(beside, s3.client(request.endpoint_url, request.region))
+    else:
+        keys = FolderSource(Path(os.path.normpath(root / beside)))
+    journal = root.parent / "journal"
+    writing = journal.is_dir() and any(journal.glob("*.journal"))
+    return JoinedSource(FolderSource(root), keys), writing
+
+
+def _open_s3(request: Request) -> Source:
+    client = s3.client(request.endpoint_url, request.region)
+    address = request.path.rstrip("/")
+    if not s3.S3Source(address, client).exists("README.json"):
+        inner = s3.S3Source(f"{address}/evidence", client)
+        address = inner.place if inner.exists("README.json") else address
+    evidence = s3.S3Source(address, client)
+    beside = request.keys or _keys_beside(evidence)
+    if not beside.startswith("s3://"):
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        beside = f"s3://{bucket}{os.path.normpath('/' + prefix + '/' + beside)}"
+    return JoinedSource(evidence, s3.S3Source(beside, client))
+
+
+def _keys_beside(evidence: Source) -> str:
+    """Where README.json says the keys are; where they are by default, if it says nothing."""
+    try:
+        readme: Any = json.loads(evidence.read("README.json", 65536))
+        keys = readme["keys"]
+    except (Missing, ValueError, KeyError, TypeError, RecursionError):
+        return "../keys"
+    return keys if isinstance(keys, str) and "\0" not in keys else "../keys"

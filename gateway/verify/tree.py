@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""RFC 6962 Merkle trees that grow one leaf at a time and keep only their peaks."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+EMPTY_ROOT = sha256(b"").digest()
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """RFC 6962, 2.1."""
+    return sha256(b"\0" + leaf).digest()
+
+
+def push(peaks: list[bytes], count: int, hashed: bytes) -> None:
+    """Add the hash of leaf number `count` (from 0); the largest subtree's root stands first."""
+    while count & 1:
+        hashed = sha256(b"\1" + peaks.pop() + hashed).digest()
+        count >>= 1
+    peaks.append(hashed)
+
+
+def root(peaks: list[bytes]) -> bytes:
+    """The tree's root, joined from the smallest peak to the largest."""
+    if not peaks:
+        return EMPTY_ROOT
+    joined = peaks[-1]
+    for peak in reversed(peaks[:-1]):
+        joined = sha256(b"\1" + peak + joined).digest()
+    return joined
+
+
+def full_root(hashes: bytes) -> bytes:
+    """The root over the hashes of one full tile, side by side (a power of two of them)."""
+    row = [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
+    while len(row) > 1:
+        pairs = zip(row[::2], row[1::2], strict=True)
+        row = [sha256(b"\1" + one + two).digest() for one, two in pairs]
+    return row[0]
