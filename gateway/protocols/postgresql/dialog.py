@@ -57,13 +57,13 @@ class PostgresDialog:
         return self._pipeline.state
 
     def from_client(self, data: bytes) -> list[Effect]:
-        if self._closed:
+        if self._requests.closed:
             return []
         try:
             effects = self._requests.receive(data)
         except WireError as fault:
             return self._broken(self._requests.take_effects(), fault)
-        self._closed = self._requests.closed
+        self._closed = self._requests.closed and not self._pipeline.queue
         return effects
 
     def from_target(self, data: bytes) -> list[Effect]:
@@ -80,16 +80,19 @@ class PostgresDialog:
                 effects += self._requests.resume()
         except WireError as fault:
             return self._broken(effects + self._requests.take_effects(), fault)
+        if self._requests.closed and not self._pipeline.queue:
+            self._closed = True
+            effects.append(Close("client"))
         return effects
 
     def decided(self, operation: int, decision: Decision) -> list[Effect]:
-        if self._closed:
+        if self._requests.closed:
             return []
         try:
             effects = self._requests.decided(operation, decision)
         except WireError as fault:
             return self._broken(self._requests.take_effects(), fault)
-        self._closed = self._requests.closed
+        self._closed = self._requests.closed and not self._pipeline.queue
         return effects
 
     def fact(self, name: str) -> str | None:
@@ -105,10 +108,14 @@ class PostgresDialog:
         return self._pipeline.settings.get(rest if sort == "setting" else name)
 
     def client_gone(self) -> list[Effect]:
-        if self._closed:
+        """Nothing new runs. While the target still owes an outcome that it will surely tell, the
+        dialog goes on without the client (`busy`), and closes after it."""
+        if self._requests.closed:
             return []
-        self._closed = True
-        return [*self._requests.leave(), Close("client")]
+        lingers = self._requests.lingers
+        effects = self._requests.leave(abandon=not lingers)
+        self._closed = not lingers
+        return effects if lingers else [*effects, Close("client")]
 
     def refused(self, refusal: Refusal) -> list[Effect]:
         """Last words if the client stands at a border (else the link is cut, and it sees that)."""

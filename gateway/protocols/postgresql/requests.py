@@ -80,7 +80,9 @@ class Requests(ClientStream):
             self._inbox.append(data)
             self._inbox_bytes += len(data)
             if self._asked is not None and self._leaves(data):
-                return [*self.leave(), Close("client")]
+                self._effects = self.leave(abandon=not self.lingers)
+                if not self._pipeline.queue:
+                    self._effects.append(Close("client"))
             return self._effects
         self._chunk += 1
         if self._take(data):
@@ -343,9 +345,18 @@ class Requests(ClientStream):
         self._pass(end)
         self._flush_out(end)
         self.closed = True
-        self._effects += self._answers.abandoned("unknown")
-        self._effects.append(Close("client"))
+        if not self.lingers:
+            self._effects += self._answers.abandoned("unknown")
+            self._effects.append(Close("client"))
         return False
+
+    @property
+    def lingers(self) -> bool:
+        """The target will surely answer what it still owes, though nobody reads the answer: the
+        outcome of what runs is worth waiting for."""
+        pipeline = self._pipeline
+        owed = bool(pipeline.queue) and not pipeline.unsynced and not pipeline.copying
+        return owed and self.at_border
 
     def _leaves(self, data: bytes) -> bool:
         """While an operation is held, a Terminate behind it ends the hold."""
@@ -364,17 +375,23 @@ class Requests(ClientStream):
             at = end
         return False
 
-    def leave(self) -> list[Effect]:
-        """The session ends: an undecided operation does not run, and the target is told."""
+    def leave(self, *, abandon: bool = True) -> list[Effect]:
+        """The client is gone: an undecided operation does not run, and the target is told.
+
+        `abandon`: of what the target still owes, nothing more will be known.
+        """
         self._effects = []
+        told = self.closed
         if self._asked is not None:
             self._not_run(self._asked[0].id)
         self._asked = None
+        self.waiting = False
         self.closed = True
         self._inbox.clear()
         self._inbox_bytes = 0
         self._data, self._at, self._from = b"", 0, 0
-        if self.at_border:
+        if self.at_border and not told:
             self._effects.append(ToTarget(wire.TERMINATE_MESSAGE, True))
-        self._effects += self._answers.abandoned("unknown")
+        if abandon:
+            self._effects += self._answers.abandoned("unknown")
         return self._effects

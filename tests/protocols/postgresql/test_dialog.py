@@ -484,10 +484,26 @@ def test_a_terminate_behind_a_held_operation_ends_the_hold() -> None:
     assert play.target == b""
 
 
-def test_terminate_is_passed_on_and_what_ran_ends_as_unknown() -> None:
-    play = Play().say(query("select 1") + wire.TERMINATE_MESSAGE)
+def test_terminate_is_passed_on_and_what_ran_is_still_told() -> None:
+    play = Play().say(query("select 1") + wire.TERMINATE_MESSAGE + query("select 2"))
     assert play.target == query("select 1") + wire.TERMINATE_MESSAGE
+    assert play.close is None and play.dialog.busy
+    play.answer(complete("SELECT 0") + READY)
+    assert play.outcomes == [(1, "ok")] and play.close is not None
+
+
+def test_terminate_behind_work_without_sync_ends_it_as_unknown() -> None:
+    play = Play().say(parse("select 1") + wire.TERMINATE_MESSAGE)
     assert play.outcomes == [(1, "unknown")] and play.close is not None
+
+
+def test_the_outcome_of_what_runs_is_told_after_the_client_has_left() -> None:
+    play = Play().say(query("select 1"))
+    play.perform(play.dialog.client_gone())
+    assert play.close is None and play.own == wire.TERMINATE_MESSAGE
+    play.answer(error("57014") + READY)
+    assert play.outcomes == [(1, "error")]
+    assert play.close is not None and play.close.reason == "client"
 
 
 @pytest.mark.parametrize(

@@ -358,3 +358,56 @@ def test_a_setting_that_changes_the_text_is_known_before_the_next_text_is_read(
     link.execute("select 2")
     texts = {op.text: dict(op.settings) for op in pump.asked}
     assert texts["select 2"]["search_path"] == "pg_catalog"
+
+
+def test_server_side_prepared_statements_and_deallocate_all(
+    pump: Pump, link: psycopg.Connection
+) -> None:
+    link.prepare_threshold = 0
+    for number in range(5):
+        assert link.execute("select %s::int", [number]).fetchone() == (number,)
+    named = {op.name for op in pump.asked if op.kind == "prepare"}
+    assert named and all(named)
+    runs = [op for op in pump.asked if op.kind == "execute"]
+    assert len(runs) == 5 and len({op.prepared_by for op in runs}) == 1
+    assert {op.text for op in runs} == {"select $1::int"}
+
+
+def test_a_notification_reaches_who_listens(pump: Pump, link: psycopg.Connection) -> None:
+    link.execute("listen news")
+    link.execute("notify news, 'hello'")
+    assert [n.payload for n in link.notifies(timeout=5, stop_after=1)] == ["hello"]
+
+
+def test_pg_dump_reads_the_same_through_the_dialog(pump: Pump, server: Server) -> None:
+    """Large objects too: pg_dump reads them by FunctionCall."""
+    with psycopg.connect(server.dsn) as direct:
+        direct.execute("select lo_from_bytea(0, repeat('x', 300000)::bytea)")
+    pump.rule = lambda operation: ALLOW
+    dumps = []
+    for port in (server.port, pump.port):
+        command = [str(BIN / "pg_dump"), "-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
+        done = subprocess.run([*command, "postgres"], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        dumps.append([line for line in lines if "restrict" not in line])
+    assert dumps[0] == dumps[1] and len(dumps[0]) > 20
+
+
+def test_sqlalchemy_works_with_transactions_and_row_limits(pump: Pump) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{pump.port}/postgres"
+    engine = sqlalchemy.create_engine(url, connect_args={"sslmode": "disable"})
+    with engine.begin() as link:
+        link.execute(sqlalchemy.text("insert into t values (:id)"), [{"id": n} for n in range(9)])
+    with engine.connect().execution_options(stream_results=True, max_row_buffer=2) as link:
+        result = link.execute(sqlalchemy.text("select id from t order by id"))
+        assert [row[0] for row in result] == list(range(9))
+    engine.dispose()
+
+
+def test_what_a_server_side_cursor_reads_is_known_by_its_declaration(pump: Pump) -> None:
+    with psycopg.connect(pump.dsn) as link, link.cursor(name="c") as cursor:
+        cursor.execute("select g from generate_series(1, 100) g")
+        assert len(cursor.fetchmany(10)) == 10
+        assert len(cursor.fetchall()) == 90

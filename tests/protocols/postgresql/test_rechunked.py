@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.model import Refusal
 from gateway.protocols import WireError
 from gateway.protocols.postgresql import scan, wire
 from tests.protocols.postgresql.playbook import (
@@ -108,6 +109,7 @@ def test_mutated_input_of_either_side_ends_in_effects_and_nothing_else(data: st.
                 mutated[seed.randrange(len(mutated))] = seed.randrange(256)
             step(bytes(mutated))
     play.perform(play.dialog.client_gone())
+    play.perform(play.dialog.refused(Refusal("unavailable", "killed", "enough")))
     assert play.close is not None
     assert not play.dialog.busy
 
