@@ -41,26 +41,6 @@ class Answers:
         """The target said goodbye (FATAL)."""
         self._effects: list[Effect] = []
         self._facts: list[Effect] = []
-        self._handlers: dict[int, Callable[[int, int], None]] = {
-            wire.ROW_DESCRIPTION: self._described,
-            wire.COMMAND_COMPLETE: self._completed,
-            wire.READY_FOR_QUERY: self._ready,
-            wire.PARSE_COMPLETE: self._parsed,
-            wire.BIND_COMPLETE: self._bound,
-            wire.CLOSE_COMPLETE: self._closed,
-            wire.NO_DATA: self._described,
-            wire.PARAMETER_DESCRIPTION: self._parameters,
-            wire.EMPTY_QUERY_RESPONSE: self._empty,
-            wire.PORTAL_SUSPENDED: self._suspended,
-            wire.ERROR_RESPONSE: self._error,
-            wire.NOTICE_RESPONSE: self._aside,
-            wire.NOTIFICATION_RESPONSE: self._aside,
-            wire.PARAMETER_STATUS: self._parameter,
-            wire.COPY_IN_RESPONSE: self._copy_in,
-            wire.COPY_OUT_RESPONSE: self._copying_out,
-            wire.COPY_DONE: self._copying_out,
-            wire.FUNCTION_CALL_RESPONSE: self._called,
-        }
 
     @property
     def at_border(self) -> bool:
@@ -98,14 +78,13 @@ class Answers:
         self._data, self._from, self._base = data, 0, self.sent
         self._good = left
         events, stop, rows, missing = scan_target(data, left)
-        handlers = self._handlers
         for kind, start, end, before in events:
             if before:
                 self._rows(before)
-            handler = handlers.get(kind)
+            handler = _HANDLERS.get(kind)
             if handler is None:
                 raise WireError(f"the target may not send message {chr(kind)!r} here")
-            handler(start, end)
+            handler(self, start, end)
             self._good = end
         if rows:
             self._rows(rows)
@@ -382,3 +361,26 @@ class Answers:
     def _copying_out(self, start: int, end: int) -> None:
         if self._pipeline.expect(wire.QUERY, wire.EXECUTE).own:
             raise WireError("a portal that cannot exist was executed")
+
+
+# One table for all sessions: bound methods in each would cost an idle one 2 KiB.
+_HANDLERS: dict[int, Callable[[Answers, int, int], None]] = {
+    wire.ROW_DESCRIPTION: Answers._described,
+    wire.COMMAND_COMPLETE: Answers._completed,
+    wire.READY_FOR_QUERY: Answers._ready,
+    wire.PARSE_COMPLETE: Answers._parsed,
+    wire.BIND_COMPLETE: Answers._bound,
+    wire.CLOSE_COMPLETE: Answers._closed,
+    wire.NO_DATA: Answers._described,
+    wire.PARAMETER_DESCRIPTION: Answers._parameters,
+    wire.EMPTY_QUERY_RESPONSE: Answers._empty,
+    wire.PORTAL_SUSPENDED: Answers._suspended,
+    wire.ERROR_RESPONSE: Answers._error,
+    wire.NOTICE_RESPONSE: Answers._aside,
+    wire.NOTIFICATION_RESPONSE: Answers._aside,
+    wire.PARAMETER_STATUS: Answers._parameter,
+    wire.COPY_IN_RESPONSE: Answers._copy_in,
+    wire.COPY_OUT_RESPONSE: Answers._copying_out,
+    wire.COPY_DONE: Answers._copying_out,
+    wire.FUNCTION_CALL_RESPONSE: Answers._called,
+}

@@ -50,21 +50,6 @@ class Requests(ClientStream):
         self._barrier: Request | None = None
         self._barrier_all = False
         self.waiting = False
-        self._handlers: dict[int, Callable[[int, int], bool]] = {
-            wire.QUERY: self._ask,
-            wire.PARSE: self._ask,
-            wire.BIND: self._ask,
-            wire.FUNCTION_CALL: self._ask,
-            wire.EXECUTE: self._execute,
-            wire.SYNC: self._sync,
-            wire.DESCRIBE: self._describe,
-            wire.CLOSE: self._close,
-            wire.FLUSH: self._flush,
-            wire.COPY_DATA: self._copy_data,
-            wire.COPY_DONE: self._copy_end,
-            wire.COPY_FAIL: self._copy_end,
-            wire.TERMINATE: self._terminate,
-        }
 
     @property
     def blocked(self) -> bool:
@@ -91,7 +76,7 @@ class Requests(ClientStream):
 
     def _advance(self) -> None:
         data, size, holds = self._data, len(self._data), self._holds
-        handlers, pipeline = self._handlers, self._pipeline
+        pipeline = self._pipeline
         missing, at = 0, self._at
         while at < size:
             kind, end, missing = whole(data, at, size)
@@ -103,7 +88,7 @@ class Requests(ClientStream):
                 raise WireError(f"message {chr(kind)!r} may not come during COPY FROM STDIN")
             if self._stray and kind not in _COPY_STREAM:
                 self._stray = False
-            if not handlers[kind](at, end):
+            if not _HANDLERS[kind](self, at, end):
                 return
             at = self._at
         self._end_of_chunk(missing)
@@ -395,3 +380,21 @@ class Requests(ClientStream):
         if abandon:
             self._effects += self._answers.abandoned("unknown")
         return self._effects
+
+
+# One table for all sessions: bound methods in each would cost an idle one 2 KiB.
+_HANDLERS: dict[int, Callable[[Requests, int, int], bool]] = {
+    wire.QUERY: Requests._ask,
+    wire.PARSE: Requests._ask,
+    wire.BIND: Requests._ask,
+    wire.FUNCTION_CALL: Requests._ask,
+    wire.EXECUTE: Requests._execute,
+    wire.SYNC: Requests._sync,
+    wire.DESCRIBE: Requests._describe,
+    wire.CLOSE: Requests._close,
+    wire.FLUSH: Requests._flush,
+    wire.COPY_DATA: Requests._copy_data,
+    wire.COPY_DONE: Requests._copy_end,
+    wire.COPY_FAIL: Requests._copy_end,
+    wire.TERMINATE: Requests._terminate,
+}
