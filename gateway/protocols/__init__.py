@@ -127,7 +127,8 @@ class Dialog(Interface):
         """A fact of this session that policy asked for, e.g. `prepared:x`; None if unknown."""
 
     def client_gone(self) -> list[Effect]:
-        """The client's stream ended: undecided operations end as `not_run`."""
+        """The client's stream ended: undecided operations end as `not_run`. Without a Close, the
+        dialog stays for the outcome of what runs, and closes once it is not `busy` any more."""
 
     def refused(self, refusal: Refusal) -> list[Effect]:
         """The gateway ends the session: the protocol's last words, if at a border, and Close."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import socket
 import subprocess
@@ -411,3 +412,43 @@ def test_what_a_server_side_cursor_reads_is_known_by_its_declaration(pump: Pump)
         cursor.execute("select g from generate_series(1, 100) g")
         assert len(cursor.fetchmany(10)) == 10
         assert len(cursor.fetchall()) == 90
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_random_pipelines_only_batches_without_a_denial_or_error_commit(
+    server: Server, link: psycopg.Connection, seed: int
+) -> None:
+    """What the client is told and what the server kept agree, message by message."""
+    draw = random.Random(seed)
+    kinds = {"ok": "insert into t values ($1)", "denied": "denied $1", "wrong": "select $1::int/0"}
+    batches = [
+        [draw.choice(["ok", "ok", "ok", "denied", "wrong"]) for _ in range(draw.randrange(5))]
+        for _ in range(8)
+    ]
+    connection, number, kept, expected = link.pgconn, 0, [], []
+    connection.enter_pipeline_mode()
+    for batch in batches:
+        sound = all(kind == "ok" for kind in batch)
+        failed = False
+        for kind in batch:
+            number += 1
+            connection.send_query_params(kinds[kind].encode(), [b"%d" % number])
+            if draw.random() < 0.2:
+                connection.send_flush_request()
+            expected.append("PIPELINE_ABORTED" if failed else _STATUS[kind])
+            failed |= kind != "ok"
+            kept += [number] if sound else []
+        connection.pipeline_sync()
+        expected.append("PIPELINE_SYNC")
+    statuses: list[str] = []
+    while len(statuses) < len(expected):
+        connection.flush()
+        result = next_result(connection)
+        if result is not None:
+            statuses.append(pq.ExecStatus(result.status).name)
+    connection.exit_pipeline_mode()
+    assert statuses == expected
+    assert ids(server) == kept
+
+
+_STATUS = {"ok": "COMMAND_OK", "denied": "FATAL_ERROR", "wrong": "FATAL_ERROR"}
