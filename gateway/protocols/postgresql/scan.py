@@ -17,6 +17,7 @@ BIND_HEAD = 256 * 1024
 """Bytes of a Bind that are read for names, formats and counts; its values stream."""
 
 _header = struct.Struct(">BI").unpack_from
+_row_header = struct.Struct(">Bi").unpack_from  # signed: one comparison finds what is impossible
 _LONGEST = 0x7FFFFFFF
 _SHORT = 1024
 
@@ -98,11 +99,12 @@ def skip_run(data: bytes, at: int, kind_a: int, kind_b: int) -> tuple[int, int]:
     """
     last = len(data) - 5
     count = 0
+    header = _row_header
     while at <= last:
-        kind, length = _header(data, at)
+        kind, length = header(data, at)
         if kind != kind_a and kind != kind_b:
             break
-        if length < 4 or length > _LONGEST:
+        if length < 4:
             raise WireError(f"message {chr(kind)!r} has the impossible length {length}")
         at += length + 1
         count += 1
