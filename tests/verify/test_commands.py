@@ -28,7 +28,6 @@ def test_the_one_file_stands_alone_and_is_the_same_each_time(tmp_path: Path) -> 
     build(one)
     build(two)
     assert one.read_bytes() == two.read_bytes()
-    # -S -I with only the folder of `cryptography` would lose its own needs; a foreign cwd will do.
     done = subprocess.run(
         [sys.executable, str(one), str(tmp_path / "data"), "-o", "json"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
