@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the grants on a path leave: authorization_details (RFC 9396) and scope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.policy.documents import Selector
+from gateway.policy.languages.sql.analysis import Unit
+from gateway.policy.matching import Scope, like, uncovered
+
+_KEYS = ("kinds", "reads", "writes", "functions")
+
+
+def outside(
+    entries: Iterable[Mapping[str, Any]], target: str, units: Iterable[Unit], scope: Scope
+) -> str | None:
+    """What of `units` some entry does not cover, in words; None if every entry covers all."""
+    for entry in entries:
+        names = entry.get("scope")
+        if names is not None and target not in names:
+            return f"target {target} is outside the grant's scope"
+        details = entry.get("authorization_details")
+        if details is None:
+            continue
+        allows = [s for s in (_selector(element, target) for element in details) if s]
+        if not allows:
+            return f"the grant leaves nothing on {target}"
+        for unit in units:
+            if (left := uncovered(unit, allows, scope)) is not None:
+                return f"{left} is outside the grant"
+    return None
+
+
+def _selector(element: Any, target: str) -> Selector | None:
+    """None for an element that gives nothing here, one that is not understood among them."""
+    if not isinstance(element, Mapping) or element.get("type") != "trailgate":
+        return None
+    if "targets" in element and not like(target, element["targets"]):
+        return None
+    sql = element.get("sql")
+    if not isinstance(sql, Mapping) or set(sql) - set(_KEYS):
+        return None
+    if not all(isinstance(v, list) and all(isinstance(w, str) for w in v) for v in sql.values()):
+        return None
+    return Selector(**{key: tuple(words) for key, words in sql.items()})
