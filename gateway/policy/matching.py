@@ -18,11 +18,11 @@ _DATA = files("gateway.policy.languages.sql")
 
 def _lines(name: str) -> frozenset[str]:
     text = _DATA.joinpath(name).read_text("utf-8")
-    return frozenset(line for line in text.splitlines() if line and line[0] != "#")
+    return frozenset(line[2:] for line in text.splitlines() if line.startswith("- "))
 
 
-SAFE_FUNCTIONS = _lines("safe_functions.txt")
-CATALOGUE = _lines("catalogue.txt")
+SAFE_FUNCTIONS = _lines("safe_functions.yaml")
+CATALOGUE = _lines("catalogue.yaml")
 # Password hashes, other sessions' statements, samples of rows, the server's own files.
 _SECRET = frozenset(
     "pg_authid pg_shadow pg_user_mapping pg_user_mappings pg_largeobject pg_statistic pg_stats "

@@ -78,7 +78,7 @@ class SessionDecider:
         policies = self._policy.policies
         analysis, units, problem = await self._units(operation, fact)
         decided = self._judge(policies, operation, units, problem)
-        decision = _decision(decided, analysis)
+        decision = _decision(decided, analysis, problem)
         facts = any(unit.needs for unit in units)
         plain = operation.text is not None and not facts and not problem and not decided.timed
         if plain and len(operation.text or "") <= 16384 and policies is self._made_by:
@@ -145,12 +145,12 @@ def _function(oid: str) -> tuple[Analysis, list[Unit], str]:
     return Analysis((unit,), clear=f"function_call {name}"), [unit], ""
 
 
-def _decision(judged: Judgement, analysis: Analysis) -> Decision:
+def _decision(judged: Judgement, analysis: Analysis, problem: str) -> Decision:
     document = judged.document
     name, version = (document.name, document.version) if document else ("", "")
     # A parser's message quotes the text, which is the client's secret: not in the clear.
-    hidden = judged.reason == analysis.problem != ""
-    record = {
+    hidden = bool(problem)
+    record: dict[str, object] = {
         "verdict": judged.verdict.value,
         "policy": name,
         "version": version,

@@ -86,7 +86,7 @@ SESSION = frozenset(
 _OPEN = frozenset({"call", "do", "execute", "unknown", "select", "set_role"})
 ADMIN = frozenset(_EXACT.values()) - READ - WRITE - SCHEMA - SESSION - _OPEN
 SETS = {"read": READ, "write": WRITE, "schema": SCHEMA, "session": SESSION, "admin": ADMIN}
-NAMES = frozenset(_EXACT.values()) | {"copy_to", "copy_from", "copy_program", "set_role"}
+NAMES = frozenset(_EXACT.values()) | SCHEMA | {"copy_to", "copy_from", "copy_program", "set_role"}
 WORDS = NAMES | frozenset(SETS) | {"function_call", "unknown"}
 
 
