@@ -17,7 +17,7 @@ from gateway.model import Grant, Level, Target, Verdict
 from gateway.policy.conditions import true
 from gateway.policy.documents import Document, PolicySet, Rule
 from gateway.policy.languages.sql.analysis import Unit
-from gateway.policy.matching import Scope, hits, like, uncovered
+from gateway.policy.matching import Scope, covers_kind, hits, like, uncovered
 from gateway.policy.narrowing import outside
 
 _UNREAD = "unanalysable"
@@ -160,7 +160,6 @@ def _allowed(
 ) -> Judgement:
     selectors = [rule.sql for _, rule in allows]
     ordinary = bool(allows) and not any(d.strict for d in documents)
-    spoke = tuple(f"{document.name}/{rule.id}" for document, rule in allows)
     if not allows:
         return Judgement(Verdict.DENY, documents[0], "", "no rule allows it", level, (), timed)
     for unit in units:
@@ -168,7 +167,9 @@ def _allowed(
         if left is not None:
             reason = f"no rule allows {left}"
             return Judgement(Verdict.DENY, documents[0], "", reason, level, (), timed)
-    document, rule = allows[0]
+    named = [(d, r) for d, r in allows if any(covers_kind(r.sql, unit.kind) for unit in units)]
+    spoke = tuple(f"{document.name}/{rule.id}" for document, rule in named)
+    document, rule = (named or allows)[0]
     return Judgement(Verdict.ALLOW, document, rule.id, rule.reason, level, spoke, timed)
 
 

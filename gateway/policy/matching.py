@@ -18,7 +18,7 @@ _DATA = files("gateway.policy.languages.sql")
 
 def _lines(name: str) -> frozenset[str]:
     text = _DATA.joinpath(name).read_text("utf-8")
-    return frozenset(line[2:] for line in text.splitlines() if line.startswith("- "))
+    return frozenset(line[3:-1] for line in text.splitlines() if line.startswith('- "'))
 
 
 SAFE_FUNCTIONS = _lines("safe_functions.yaml")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.policy.languages.sql.analysis import Analysis, from_plain
 
+_ROOT = str(Path(__file__).resolve().parents[2])
 _CACHED = 4096
 _CACHED_TEXT = 16384
 _MOST_TEXT = 1 << 20
@@ -71,7 +72,6 @@ class Analyst:
 
     async def _start_child(self) -> None:
         """A child that knows nothing: no environment but where our code is."""
-        root = str(Path(__file__).resolve().parents[2])
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -79,7 +79,7 @@ class Analyst:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={"PYTHONPATH": root, "LC_ALL": "C.UTF-8"},
+            env={"PYTHONPATH": _ROOT, "LC_ALL": "C.UTF-8"},
         )
         self._child = child
         await self._ask("select 1", 10.0)  # its imports do not count against a text's second
