@@ -80,12 +80,28 @@ class Issuers:
         pace: Pace = PACE,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self._pace = pace
+        self._now = now
+        self._issuers: dict[str, Issuer] = {}
+        self._keys: dict[str, IssuerKeys] = {}
+        self._put_in_force(issuers)
+
+    def _put_in_force(self, issuers: Iterable[Issuer]) -> list[IssuerKeys]:
+        """Trust these and no others; the key sets that nobody needs any more."""
+        before, known = self._issuers, self._keys
         self._issuers = {issuer.url: issuer for issuer in issuers}
         self._keys = {
-            url: IssuerKeys(url, ca_path=issuer.ca_path, pace=pace)
+            url: known[url]
+            if url in known and before[url].ca_path == issuer.ca_path
+            else IssuerKeys(url, ca_path=issuer.ca_path, pace=self._pace)
             for url, issuer in self._issuers.items()
         }
-        self._now = now
+        return [keys for keys in known.values() if keys not in self._keys.values()]
+
+    async def replace(self, issuers: Iterable[Issuer]) -> None:
+        """Trust these from now on; keys that are known of an issuer that stays are kept."""
+        for keys in self._put_in_force(issuers):
+            await keys.close()
 
     async def verify(self, token: str, audience: Sequence[str] = ()) -> Proof:
         """Verify a token for the issuer's audience, or for one of `audience`. Raises Refused."""
