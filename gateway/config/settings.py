@@ -75,6 +75,9 @@ class LimitSettings:
     handshake_seconds: float = setting("a login must end within this", default=10.0)
     dial_seconds: float = setting("a target must let us in within this", default=10.0)
     decision_seconds: float = setting("after this a missing decision is a denial", default=15.0)
+    store_grace_seconds: float = setting(
+        "how long live sessions go on while the store is away; 0: not at all", default=60.0
+    )
     chain_depth: int = setting("actors below an origin", default=8)
     children: int = setting("live children of one grant", default=64)
 

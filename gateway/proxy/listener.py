@@ -12,7 +12,7 @@ import logging
 import ssl
 from collections.abc import Collection
 
-from gateway.model import Refusal
+from gateway.model import Grant, Identity, Refusal, Refused, Session, Target
 from gateway.protocols import ProtocolDefinition
 from gateway.proxy.arrival import Arrival
 from gateway.proxy.link import Link
@@ -128,6 +128,20 @@ class Proxy:
         for live in self._house.live.values():
             if live.relay is not None:
                 live.relay.questions.policy = policy.for_session(live.session)
+
+    async def reach(self, target: Target) -> None:
+        """Sign in at a target with its first credential, and leave. Raises Refused."""
+        services = self._services
+        credential = services.catalog.credential(target.credentials[0])
+        if credential is None:
+            raise Refused(_unavailable("target", f"target {target.name} has no credential"))
+        database = next((name for name in target.databases if name != "*"), credential.user)
+        nobody = Grant("", Identity("", ""))
+        session = Session("reach", 0, nobody, target, credential.user, database, "")
+        definition = services.protocols[target.protocol]
+        opened = await self._house.upstream.open(definition, session, credential, ())
+        opened.link.owner = None
+        opened.link.close(services.limits.flush_seconds)
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting; let each session end at a quiet point, and the rest after `seconds`."""

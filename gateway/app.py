@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one file that wires all parts together: start order, reload, drain and orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import uvloop
+from starlette.applications import Starlette
+
+from gateway.admin.api.app import build_api
+from gateway.admin.api.services import Services
+from gateway.admin.api.serving import ServeFailed, serve_api
+from gateway.config import ConfigError, Objects, Settings, load_objects
+from gateway.data_folder import StartFailed, locked
+from gateway.directory import LiveSessions
+from gateway.identity.authenticator import TokenAuthenticator
+from gateway.identity.grants import Grants
+from gateway.identity.oidc import Issuer
+from gateway.model import RecordFailed, Refused
+from gateway.parts import Parts, PolicyPlace, issuers_of, made, record_policies, server_tls
+from gateway.policy.documents import PolicyError, PolicySet
+from gateway.proxy.listener import ListenSpec
+from gateway.store.interface import StoreFailed
+
+__all__ = ["Gateway", "StartFailed", "running", "serve"]
+
+log = logging.getLogger("trailgate")
+
+
+class Gateway:
+    """A gateway at work. Made by `running`."""
+
+    def __init__(
+        self, settings: Settings, objects: Objects, place: PolicyPlace, parts: Parts
+    ) -> None:
+        self.settings = settings
+        self.objects = objects
+        self.record_failed = asyncio.Event()
+        """Set once nothing can be recorded any more; every session is closed then."""
+        self.url = ""
+        """Where the API is reached; empty without a TCP listener."""
+        self._place = place
+        self._parts = parts
+        parts.recorder.when_failed(self._record_failed)
+
+    @property
+    def grants(self) -> Grants:
+        return self._parts.grants
+
+    @property
+    def ca_path(self) -> Path:
+        """What clients trust the listeners' certificate by."""
+        own = self._parts.certificate
+        return own.ca_path or own.cert_path
+
+    def port_of(self, target: str) -> int:
+        """The port of a target's own listener. Raises KeyError."""
+        return self._parts.targets.bound[target][1]
+
+    async def reach(self, name: str) -> None:
+        """Sign in at a target and leave again. Raises StartFailed with the cause."""
+        target = self.objects.targets[name]
+        try:
+            await self._parts.proxy.reach(target)
+        except Refused as error:
+            raise StartFailed(str(error), "check its address, TLS and credential") from error
+
+    def _record_failed(self, cause: str) -> None:
+        log.critical("nothing can be recorded: the gateway ends", extra={"cause": cause})
+        self.record_failed.set()
+
+    # --- listeners -------------------------------------------------------------------------------
+
+    async def open_doors(self) -> None:
+        """Listen for clients: the shared listeners, and the targets' own. Raises StartFailed."""
+        for protocol, address in self.settings.listeners.items():
+            if protocol != "https":
+                await self._listen(
+                    ListenSpec(protocol, address.host, address.port), f"protocol:{protocol}"
+                )
+        await self._open_own_doors()
+
+    async def _open_own_doors(self) -> None:
+        bound = self._parts.targets.bound
+        for target in self.objects.targets.values():
+            if target.listen is not None and target.name not in bound:
+                host, port = target.listen
+                spec = ListenSpec(target.protocol, host, port, target.name, target.plain)
+                await self._listen(spec, target.name)
+
+    async def _listen(self, spec: ListenSpec, name: str) -> None:
+        try:
+            self._parts.targets.bound[name] = await self._parts.proxy.listen(spec)
+        except OSError as error:
+            raise StartFailed(
+                f"cannot listen on {spec.host}:{spec.port} for {name}: {error.strerror or error}",
+                "is another gateway running there? choose another port",
+            ) from error
+
+    # --- reload ----------------------------------------------------------------------------------
+
+    async def reload(self) -> bool:
+        """Read objects, policies and certificates anew; on any mistake all stays as it was."""
+        try:
+            objects, warnings = load_objects(self.settings.objects)
+            policies = self._place.load()
+            issuers = issuers_of(objects)
+            context = server_tls(self._parts.certificate, "postgresql")
+        except (ConfigError, PolicyError, ValueError, OSError) as error:
+            log.error("not reloaded: what was in force stays", extra={"cause": str(error)})
+            return False
+        for warning in warnings:
+            log.warning("objects", extra={"cause": str(warning)})
+        await self._put_in_force(objects, policies, issuers, context)
+        log.info("reloaded", extra={"targets": len(objects.targets)})
+        return True
+
+    async def _put_in_force(
+        self, objects: Objects, policies: PolicySet, issuers: Sequence[Issuer], tls: ssl.SSLContext
+    ) -> None:
+        parts = self._parts
+        if dict(objects.recipients) != dict(self.objects.recipients):
+            log.warning("recipients changed: they are used from the next start on")
+        await record_policies(parts.recorder, policies)
+        self.objects = parts.targets.objects = objects
+        await parts.issuers.replace(issuers)
+        parts.policy.swap(policies)
+        parts.proxy.swap(catalog=objects, policy=parts.policy, server_tls=tls)
+        try:
+            await self._open_own_doors()
+        except StartFailed as error:
+            log.error("a target's listener did not open", extra={"cause": str(error)})
+
+
+# --- the API -----------------------------------------------------------------------------------
+
+
+def _services(settings: Settings, parts: Parts, url: str) -> Services:
+    async def record() -> str | None:
+        return "the record has failed" if parts.recorder.failed else None
+
+    async def store() -> str | None:
+        await parts.store.ping()
+        return None
+
+    ca = parts.certificate.ca_path
+    return Services(
+        authenticator=TokenAuthenticator(parts.issuers, parts.grants),
+        grants=parts.grants,
+        issuers=parts.issuers,
+        url=url,
+        sessions=LiveSessions(parts.proxy, settings.node),
+        targets=parts.targets,
+        ready={"record": record, "store": store},
+        metrics=parts.metrics.registry,
+        ca_pem=ca.read_text("utf-8") if ca else "",
+    )
+
+
+async def _open_api(gateway: Gateway, parts: Parts, stack: AsyncExitStack, loopback: bool) -> None:
+    """The admin socket, and the API on TCP where it is asked for. Raises ServeFailed."""
+    settings = gateway.settings
+    public: Starlette | None = None
+    if settings.https is not None:
+        public = build_api(_services(settings, parts, settings.url))
+        context = server_tls(parts.certificate, "http/1.1")
+        host, port = settings.https.host, settings.https.port
+        serving = await serve_api(public, host=host, port=port, ssl=context)
+        gateway.url = settings.url or f"https://{_named(host)}:{serving.port}"
+    elif loopback:
+        public = build_api(_services(settings, parts, ""))
+        serving = await serve_api(public)
+        gateway.url = f"http://127.0.0.1:{serving.port}"
+    services = _services(settings, parts, gateway.url)
+    if public is not None:
+        stack.push_async_callback(serving.close)
+        public.state.services = services  # its address is known only now
+    admin = await serve_api(build_api(services, admin=True), uds=settings.data / "admin.sock")
+    stack.push_async_callback(admin.close)
+
+
+def _named(host: str) -> str:
+    return f"[{host}]" if ":" in host else "localhost" if host == "0.0.0.0" else host
+
+
+# --- running -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    objects: Objects,
+    *,
+    policy: Path | None = None,
+    sandbox: bool = False,
+    loopback_api: bool = False,
+) -> AsyncIterator[Gateway]:
+    """A gateway at work; drained and its record completed at the end. Raises StartFailed.
+
+    `policy` takes the place of the settings' policies; `sandbox` observes by the shipped
+    agent-sandbox policy where no `policy` is given; `loopback_api` serves the API on a free port
+    of 127.0.0.1.
+    """
+    place = PolicyPlace((policy,) if policy else settings.policies, sandbox and policy is None)
+    async with AsyncExitStack() as stack:
+        try:
+            stack.enter_context(locked(settings.data))
+            parts = await made(settings, objects, place, stack)
+            gateway = Gateway(settings, objects, place, parts)
+            await _open_api(gateway, parts, stack, loopback_api)
+            await gateway.open_doors()
+        except PolicyError as error:
+            raise StartFailed(
+                f"the policies are wrong:\n{error}", "trailgate policy lint"
+            ) from error
+        except (StoreFailed, ServeFailed, RecordFailed, ValueError, OSError) as error:
+            raise StartFailed(str(error)) from error
+        yield gateway
+
+
+def serve(settings: Settings, objects: Objects) -> bool:
+    """Run until SIGTERM or SIGINT; False if the record failed. Raises StartFailed."""
+    return uvloop.run(_serve(settings, objects))
+
+
+async def _serve(settings: Settings, objects: Objects) -> bool:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    async with running(settings, objects) as gateway:
+        reloads: set[asyncio.Task[bool]] = set()
+
+        def reload() -> None:
+            task = loop.create_task(gateway.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        log.info("ready", extra={"node": settings.node, "url": gateway.url})
+        waits = [asyncio.ensure_future(one.wait()) for one in (ended, gateway.record_failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+            with suppress(asyncio.CancelledError):
+                await wait
+        log.info("draining", extra={"seconds": settings.limits.drain_seconds})
+    return not gateway.record_failed.is_set()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the evidence goes as the settings have it: a folder, or S3 with a mirror of the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.config import Settings
+from gateway.config.values import Store
+from gateway.ship import ShipConflict, ShipFailed
+from gateway.ship.folder import FolderPublisher
+from gateway.ship.mirror import LogMirror
+from gateway.ship.s3 import S3Options, S3Publisher
+from gateway.ship.spool import Spool
+
+log = logging.getLogger("trailgate")
+
+Figures = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The evidence root on this machine, and how closed journal files leave it."""
+
+    folder: Path
+    spool: Spool
+    keys_url: str = "../keys"
+    """Where README.json says that the wrapped keys lie."""
+    mirror: LogMirror | None = None
+
+    async def publish(self, path: Path, object_name: str, sha256: str) -> None:
+        """Publish a closed journal file, however long that takes. Raises ShipConflict."""
+        await self.spool.publish(path, object_name, sha256)
+
+    def figures(self) -> Mapping[str, float]:
+        mirror = self.mirror
+        return {
+            "ship_backlog": self.spool.backlog,
+            "ship_backlog_bytes": self.spool.backlog_bytes,
+            "ship_failures": self.spool.failures,
+            "mirror_backlog": mirror.backlog if mirror else 0,
+            "mirror_failures": mirror.failures if mirror else 0,
+        }
+
+
+async def _mirrored(mirror: LogMirror) -> None:
+    try:
+        await mirror.run()
+    except ShipConflict as error:
+        log.critical("the log is no longer mirrored", extra={"cause": str(error)})
+
+
+@asynccontextmanager
+async def opened_evidence(settings: Settings) -> AsyncIterator[Evidence]:
+    """The evidence's place; at the end the log is mirrored a last time. Raises OSError."""
+    to = settings.evidence.to
+    if to is None or not to.bucket:
+        folder = Path(to.url) if to else settings.data / "evidence"
+        yield Evidence(folder, Spool(FolderPublisher(folder)))
+        return
+    folder = settings.data / "evidence"
+    publisher = _s3(settings, to)
+    mirror = LogMirror(folder, publisher, folder.parent / "keys")
+    mirroring = asyncio.ensure_future(_mirrored(mirror))
+    try:
+        yield Evidence(folder, Spool(publisher), _keys_url(settings, to), mirror)
+    finally:
+        mirroring.cancel()
+        await asyncio.gather(mirroring, return_exceptions=True)
+        await _last_pass(mirror)
+        publisher.close()
+
+
+def _s3(settings: Settings, to: Store) -> S3Publisher:
+    given = settings.evidence
+    options = S3Options(endpoint_url=given.endpoint, region=given.region)
+    keys = given.keys.bucket if given.keys else None
+    return S3Publisher(to.bucket, to.prefix, options, keys_bucket=keys)
+
+
+def _keys_url(settings: Settings, to: Store) -> str:
+    bucket = settings.evidence.keys.bucket if settings.evidence.keys else to.bucket
+    return "s3://" + "/".join(part for part in (bucket, to.prefix, "keys") if part)
+
+
+async def _last_pass(mirror: LogMirror) -> None:
+    try:
+        await mirror.mirror()
+    except (ShipFailed, OSError) as error:
+        log.error("the end of the log is not mirrored yet", extra={"cause": str(error)})
+
+
+class RecordMetrics(Collector):
+    """What the record and its shipping count, as trailgate_record_*, collected at a scrape."""
+
+    def __init__(self, *sources: Figures) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        for source in self._sources:
+            for name, value in source().items():
+                yield _metric(name, value)
+
+
+_SUMS = {"frames", "bytes", "payload_bytes", "syncs", "sync_seconds", "refused_dropped"}
+
+
+def _metric(name: str, value: float) -> Metric:
+    text = f"The record: {name.replace('_', ' ')}."
+    if name in _SUMS:
+        return CounterMetricFamily(f"trailgate_record_{name}", text, value=value)
+    return GaugeMetricFamily(f"trailgate_record_{name}", text, value=value)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a gateway is made of, and the order in which it is made; app.py joins it to the world."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gateway
+from gateway.certificates import Certificate, self_made
+from gateway.config import IssuerObject, Objects, Settings
+from gateway.directory import Targets
+from gateway.evidence import Evidence, RecordMetrics, opened_evidence
+from gateway.identity.authenticator import TokenAuthenticator
+from gateway.identity.grants import SWEEP_EVERY, Grants
+from gateway.identity.grants import Limits as GrantLimits
+from gateway.identity.oidc import Issuer, Issuers
+from gateway.model import Level
+from gateway.policy.documents import PolicySet
+from gateway.protocols import discover
+from gateway.proxy.analyst import Analyst
+from gateway.proxy.decider import DeciderPolicy
+from gateway.proxy.limits import Limits
+from gateway.proxy.listener import Proxy, ProxyServices
+from gateway.proxy.metrics import Metrics
+from gateway.proxy.tls import server_context
+from gateway.record.recipients import Recipient
+from gateway.record.recorder import NodeRecorder, RecorderOptions
+from gateway.store.sqlite import SqliteStore
+
+log = logging.getLogger("trailgate")
+
+SANDBOX = Path(__file__).parent / "policy" / "library" / "agent-sandbox.yaml"
+
+
+@dataclass
+class Parts:
+    """What a gateway is made of, in the order in which it is made."""
+
+    evidence: Evidence
+    store: SqliteStore
+    issuers: Issuers
+    grants: Grants
+    recorder: NodeRecorder
+    policy: DeciderPolicy
+    proxy: Proxy
+    metrics: Metrics
+    certificate: Certificate
+    targets: Targets
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyPlace:
+    """Where policies come from: the settings, one file, or the sandbox policy, observed."""
+
+    paths: tuple[Path, ...]
+    sandbox: bool = False
+
+    def load(self) -> PolicySet:
+        """Read them. Raises PolicyError with every mistake at its place."""
+        if not self.sandbox:
+            return PolicySet.load(self.paths)
+        documents = PolicySet.load([SANDBOX]).documents
+        return PolicySet(tuple(replace(one, mode="observe") for one in documents))
+
+
+def issuers_of(objects: Objects) -> list[Issuer]:
+    """The trusted issuers. Raises ValueError for one that cannot be safe."""
+    return [_issuer(one) for one in objects.issuers.values()]
+
+
+def _issuer(one: IssuerObject) -> Issuer:
+    claims = {
+        "subject": one.claims.subject,
+        "groups": one.claims.groups,
+        "name": one.claims.name,
+    }
+    ca_path = str(one.ca_path) if one.ca_path else None
+    return Issuer(one.issuer, one.url, one.audience, one.algorithms, claims, one.subjects, ca_path)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The data path's bounds as the settings have them."""
+    given = settings.limits
+    return Limits(
+        connections=given.connections,
+        unauthenticated=given.unauthenticated,
+        handshake_seconds=given.handshake_seconds,
+        dial_seconds=given.dial_seconds,
+        decision_seconds=given.decision_seconds,
+        level=Level[settings.evidence.durability.upper()],
+    )
+
+
+def certificate_of(settings: Settings) -> Certificate:
+    files = settings.tls
+    if files.cert_path is not None and files.key_path is not None:
+        return Certificate(files.cert_path, files.key_path, None)
+    hosts = [address.host for address in settings.listeners.values()]
+    names = [host for host in hosts if host not in ("0.0.0.0", "::")]
+    return self_made(settings.data, dict.fromkeys([*files.names, *names]))
+
+
+def server_tls(certificate: Certificate, alpn: str) -> ssl.SSLContext:
+    return server_context(certificate.cert_path, certificate.key_path, (alpn,))
+
+
+async def record_policies(recorder: NodeRecorder, policies: PolicySet) -> None:
+    """Keep every document in force beside the evidence, so that a decision's hash can be read."""
+    for document in policies.documents:
+        await recorder.policy_in_force(document.name, document.text.encode())
+
+
+async def _recorder(settings: Settings, objects: Objects, evidence: Evidence) -> NodeRecorder:
+    recipients = [Recipient.parse(one.key.value) for one in objects.recipients.values()]
+    options = RecorderOptions(
+        data=settings.data,
+        evidence=evidence.folder,
+        node=settings.node,
+        version=gateway.__version__,
+        recipients=tuple(recipients),
+        publish=evidence.publish,
+        keys_url=evidence.keys_url,
+        compression=settings.evidence.compression,
+    )
+    return await NodeRecorder.start(options)
+
+
+async def made(
+    settings: Settings, objects: Objects, place: PolicyPlace, stack: AsyncExitStack
+) -> Parts:
+    """Make every part; `stack` ends them in the opposite order. Raises what each of them does."""
+    policies = place.load()
+    certificate = certificate_of(settings)
+    evidence = await stack.enter_async_context(opened_evidence(settings))
+    store = await SqliteStore.open(settings.store_path)
+    stack.push_async_callback(store.close)
+    issuers = Issuers(issuers_of(objects))
+    stack.push_async_callback(issuers.close)
+    recorder = await _recorder(settings, objects, evidence)
+    stack.push_async_callback(recorder.stop)
+    await record_policies(recorder, policies)
+    analyst = Analyst()
+    await analyst.start()
+    stack.push_async_callback(analyst.close)
+    limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
+    grants = Grants(store, limits=limits)
+    policy, metrics = DeciderPolicy(policies, analyst), Metrics()
+    metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures))
+    services = ProxyServices(
+        catalog=objects,
+        authenticator=TokenAuthenticator(issuers, grants),
+        recorder=recorder,
+        policy=policy,
+        protocols=discover(),
+        limits=limits_of(settings),
+        node=settings.node,
+        server_tls=server_tls(certificate, "postgresql"),
+        metrics=metrics,
+    )
+    proxy = Proxy(services)
+    grants.on_revoked = lambda ids: _end_sessions(proxy, ids)
+    await grants.start()
+    watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
+    await stack.enter_async_context(background(*watches))
+    stack.push_async_callback(proxy.drain, settings.limits.drain_seconds)
+    targets = Targets(objects, tls=True)
+    return Parts(
+        evidence, store, issuers, grants, recorder, policy, proxy, metrics, certificate, targets
+    )
+
+
+def _end_sessions(proxy: Proxy, grants: Sequence[str]) -> None:
+    proxy.kill_grants(frozenset(grants), "the grant was revoked")
+
+
+@asynccontextmanager
+async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` meanwhile; it is cancelled at the end."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _store_watch(grants: Grants, proxy: Proxy, grace_seconds: float) -> None:
+    """Without the store no revocation is heard: past the grace, nobody may go on."""
+    while True:
+        await asyncio.sleep(SWEEP_EVERY)
+        if time.monotonic() - grants.last_seen <= grace_seconds + SWEEP_EVERY:
+            continue
+        live = [view.session.grant.id for view in proxy.live()]
+        if live and proxy.kill_grants(frozenset(live), "the gateway's store is away"):
+            log.error("sessions ended: the store has not answered", extra={"sessions": len(live)})
