@@ -197,17 +197,12 @@ class PostgresServer:
 
     def psql(self, sql: str, database: str = "postgres") -> str:
         """Run SQL as the superuser, past the gateway. Raises NoServer with psql's error."""
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", self.user, "-d", database]
         done = self.binaries.run(
-            [
-                self.binaries.path("psql"),
-                "-XAtq",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-f",
-                "-",
-                self.url(database),
-            ],
+            [self.binaries.path("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", *where, "-f", "-"],
             input=sql,
+            # By the environment: a command line can be read by everybody on the machine.
+            env={**os.environ, "PGPASSWORD": self.password, "PGSSLMODE": "prefer"},
         )
         if done.returncode:
             raise NoServer(f"preparing the database failed: {done.stderr.strip()}")
