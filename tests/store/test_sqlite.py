@@ -65,9 +65,9 @@ async def test_only_this_user_can_read_the_file(tmp_path: Path) -> None:
 
 async def test_a_commit_is_synced_and_readers_are_not_kept_waiting(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "store.db")
+    names = ("journal_mode", "synchronous", "foreign_keys")
     for side in ("write", "read"):
         connection = store._connections[side]
-        names = ("journal_mode", "synchronous", "foreign_keys")
 
         def settings(connection: sqlite3.Connection = connection) -> list[object]:
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
