@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.stage import Peer, server
-from tests.soak.gateway_process import start
+from tests.live.gateway_process import start
 
 EXCEPTIONS: dict[str, str] = {}
 """Test id -> why a gateway must not let it pass."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.stage import Peer, descendants, server
-from tests.soak.gateway_process import command_json, start
+from tests.live.gateway_process import command_json, start
 
 GIGABYTES = float(os.environ.get("TRAILGATE_COPY_GB", "5"))
 ROWS = int(GIGABYTES * 10_000_000)

@@ -18,7 +18,7 @@ import pytest
 from gateway.record.reader import Evidence
 
 from tests.bench.stage import Peer, server, server_bin
-from tests.soak.gateway_process import Gateway, command_json, start
+from tests.live.gateway_process import Gateway, command_json, start
 
 ROUNDS = int(os.environ.get("TRAILGATE_KILLS", "50"))
 LOGGED = re.compile(r"pid=(\d+) LOG:  (?:statement|execute [^:]*): (.*/\* mark \d+ \*/.*)")

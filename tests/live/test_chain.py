@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Chains of agents on the wire: attributed in the record, narrowed, and revocable at any hop."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from gateway.admin.cli.demo.postgres_server import PostgresServer
+from tests.live.gateway_process import Gateway, command_json, start
+
+pytestmark = pytest.mark.live
+
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+
+
+def child(gateway: Gateway, token: str, name: str, **more: str) -> dict[str, Any]:
+    """The answer to an exchange (RFC 8693)."""
+    form = {
+        "grant_type": EXCHANGE,
+        "subject_token": token,
+        "subject_token_type": ACCESS_TOKEN,
+        "agent_name": name,
+        **more,
+    }
+    answer = httpx.post(f"{gateway.ready['admin_url']}/oauth/token", data=form, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_each_frame_of_a_three_hop_chain_resolves_to_its_origin(
+    shop: PostgresServer, tmp_path: Path
+) -> None:
+    gateway = start(tmp_path / "data", shop, database="shop")
+    token, names = gateway.token, ["planner", "worker", "tool"]
+    for name in names:
+        token = child(gateway, token, name)["access_token"]
+    assert gateway.psql("select 'deep'", database="shop", token=token).stdout == "deep\n"
+    assert gateway.stop() == 0
+    (session,) = command_json("sessions", "list", "--data", str(gateway.data))
+    assert session["chain"] == [session["origin"], *names]
+    replay = command_json("audit", "replay", session["id"], "--data", str(gateway.data))
+    assert replay["session"]["chain"] == session["chain"]
+    assert any(one["request"]["text"] == "select 'deep'" for one in replay["operations"])
+
+
+def test_revoking_the_middle_grant_ends_the_grandchilds_session(observed: Gateway) -> None:
+    middle = child(observed, observed.token, "middle")
+    grandchild = child(observed, middle["access_token"], "grandchild")
+    url = f"{observed.ready['admin_url']}/api/v1/grants"
+    with psycopg.connect(observed.dsn("shop", grandchild["access_token"])) as link:
+        assert link.execute("select 1").fetchone() == (1,)
+        bearer = {"authorization": f"Bearer {observed.token}"}
+        began = time.monotonic()
+        answer = httpx.delete(f"{url}/{middle['grant']}", headers=bearer, trust_env=False)
+        assert answer.is_success, answer.text
+        with pytest.raises(psycopg.Error):
+            while time.monotonic() - began < 2:
+                link.execute("select 1")
+                time.sleep(0.02)
+        assert time.monotonic() - began < 2
+    refused = observed.psql("select 1", database="shop", token=grandchild["access_token"])
+    assert "revoked" in refused.stderr
+    # The origin itself goes on.
+    assert observed.psql("select 1", database="shop").stdout == "1\n"
+
+
+def test_a_running_query_of_a_revoked_grant_is_cancelled_at_the_target(
+    observed: Gateway, shop: PostgresServer
+) -> None:
+    agent = child(observed, observed.token, "sleeper")
+    link = psycopg.connect(observed.dsn("shop", agent["access_token"]), autocommit=True)
+    link.pgconn.send_query(b"select pg_sleep(77)")
+    asleep = (
+        "select count(*) from pg_stat_activity "
+        "where query = 'select pg_sleep(77)' and state = 'active'"
+    )
+    while shop.psql(asleep) != "1":
+        time.sleep(0.02)
+    bearer = {"authorization": f"Bearer {observed.token}"}
+    url = f"{observed.ready['admin_url']}/api/v1/grants/{agent['grant']}"
+    assert httpx.delete(url, headers=bearer, trust_env=False).is_success
+    end = time.monotonic() + 5
+    while shop.psql(asleep) != "0":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    link.close()
+
+
+def test_a_child_is_narrowed_to_what_its_parent_gave(guarded: Gateway) -> None:
+    details = [{"type": "trailgate", "targets": ["shop"], "sql": {"kinds": ["select"]}}]
+    reader = child(guarded, guarded.token, "reader", authorization_details=json.dumps(details))
+    token = reader["access_token"]
+    insert = "insert into notes (body) values ('narrowed')"
+    assert guarded.psql(insert, database="shop").returncode == 0
+    refused = guarded.psql(insert, "select 2", database="shop", token=token)
+    assert "trailgate: denied" in refused.stderr and refused.stdout == "2\n"
+    # Narrowing is inherited: a grandchild that names everything gets no more.
+    wide = [{"type": "trailgate", "targets": ["*"]}]
+    grandchild = child(guarded, token, "wider", authorization_details=json.dumps(wide))
+    again = guarded.psql(insert, database="shop", token=grandchild["access_token"])
+    assert "trailgate: denied" in again.stderr
+    nothing = child(guarded, guarded.token, "none", authorization_details="[]")
+    assert guarded.psql("select 1", database="shop", token=nothing["access_token"]).stdout == ""
+
+
+def test_a_childs_grant_expires_in_the_middle_of_a_session(observed: Gateway) -> None:
+    brief = child(observed, observed.token, "brief", expires_in="3")
+    with (
+        psycopg.connect(observed.dsn("shop", brief["access_token"]), autocommit=True) as link,
+        pytest.raises(psycopg.Error),
+    ):
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            link.execute("select 1")
+            time.sleep(0.05)
+    assert (
+        "expired" in observed.psql("select 1", database="shop", token=brief["access_token"]).stderr
+    )

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A refusal in every way of asking: in the protocol's words, and the link goes on."""
+
+from __future__ import annotations
+
+import json
+
+import asyncpg
+import psycopg
+import pytest
+
+from gateway.admin.cli.demo.postgres_server import PostgresServer
+from tests.live.gateway_process import Gateway
+
+pytestmark = pytest.mark.live
+
+
+def connect(gateway: Gateway, **more: object) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(gateway.dsn("shop"), **more)  # type: ignore[arg-type]
+
+
+def test_the_refusal_says_who_why_and_what_to_do(guarded: Gateway) -> None:
+    with connect(guarded, autocommit=True) as link:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+            link.execute("drop table customers")
+        diagnostic = refused.value.diag
+        said = diagnostic.message_primary
+        assert said == "trailgate: denied by shop/no-schema-change: The schema changes elsewhere."
+        detail = json.loads(diagnostic.message_detail or "")
+        assert detail["trailgate"] == "denied"
+        assert (detail["policy"], detail["rule"]) == ("shop", "no-schema-change")
+        assert detail["session"] and detail["operation"]
+        assert diagnostic.message_hint
+        assert link.execute("select count(*) from customers").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_extended_protocol_goes_on_after_a_refusal(guarded: Gateway, prepare: bool) -> None:
+    with connect(guarded, autocommit=True) as link:
+        for _ in range(3):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                link.execute("delete from customers where %s = 1 or true", (1,), prepare=prepare)
+                link.execute("delete from customers", prepare=prepare)
+            assert link.execute("select %s", (7,), prepare=prepare).fetchone() == (7,)
+
+
+def test_a_refusal_in_a_transaction_fails_the_transaction(guarded: Gateway) -> None:
+    with connect(guarded) as link:
+        link.execute("insert into notes (body) values ('lost with its transaction')")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            link.execute("truncate notes")
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            link.execute("select 1")
+        link.rollback()
+        found = link.execute("select count(*) from notes where body like 'lost with%'")
+        assert found.fetchone() == (0,)
+
+
+def test_savepoints_survive_a_refusal(guarded: Gateway) -> None:
+    with connect(guarded) as link:
+        link.execute("insert into notes (body) values ('before the savepoint')")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), link.transaction():
+            link.execute("drop table notes")
+        link.commit()
+        found = link.execute("select count(*) from notes where body = 'before the savepoint'")
+        assert found.fetchone() == (1,)
+
+
+def test_nothing_of_a_refused_pipeline_commits(guarded: Gateway, shop: PostgresServer) -> None:
+    with connect(guarded, autocommit=True) as link:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), link.pipeline():
+            link.execute("insert into notes (body) values ('in a pipeline')")
+            link.execute("drop table notes")
+            link.execute("insert into notes (body) values ('in a pipeline')")
+        assert link.execute("select 1").fetchone() == (1,)
+    assert shop.psql("select count(*) from notes where body = 'in a pipeline'", "shop") == "0"
+
+
+def test_one_refused_statement_refuses_the_whole_string(guarded: Gateway) -> None:
+    with connect(guarded, autocommit=True) as link:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            link.execute("insert into notes (body) values ('of a string'); drop table notes")
+        found = link.execute("select count(*) from notes where body = 'of a string'")
+        assert found.fetchone() == (0,)
+
+
+async def test_asyncpg_goes_on_after_a_refusal(guarded: Gateway) -> None:
+    link = await asyncpg.connect(
+        host="127.0.0.1", port=guarded.port, user="x", password=guarded.token, database="shop"
+    )
+    try:
+        for _ in range(3):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await link.fetch("alter table notes add x int")
+            assert await link.fetchval("select $1::int", 5) == 5
+    finally:
+        await link.close()
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "drop/**/table notes",
+        "select 1; drop table notes",
+        "do $$ begin drop table notes; end $$",
+        "with gone as (delete from notes returning *) select * from gone",
+        "explain analyze delete from notes",
+        "prepare p as drop table notes",
+        "create function f() returns void language sql as 'drop table notes'",
+        "select 1 -- \n; truncate notes",
+        'DROP TABLE "notes"',
+        "copy notes from program 'true'",
+        "set role postgres; drop table notes",
+    ],
+)
+def test_what_hides_a_change_is_refused(
+    guarded: Gateway, shop: PostgresServer, hidden: str
+) -> None:
+    before = shop.psql("select count(*) from notes", "shop")
+    with connect(guarded, autocommit=True) as link:
+        with pytest.raises(psycopg.Error) as refused:
+            link.execute(hidden.encode())
+        assert "trailgate: " in str(refused.value)
+    assert shop.psql("select count(*) from notes", "shop") == before
+
+
+def test_observed_operations_pass_and_are_marked(observed: Gateway) -> None:
+    done = observed.psql(
+        "create table observed_t (i int)", "drop table observed_t", database="shop"
+    )
+    assert done.returncode == 0 and not done.stderr
