@@ -276,8 +276,11 @@ class ProtocolDefinition(Interface):
     def cancel_request(self, ready: Ready) -> bytes:
         """The bytes that, on a new link to the target, cancel what runs on this one."""
 
-    def replay(self, frames: Iterable[RecordedFrame]) -> Iterable[dict[str, Any]]:
-        """Operations as `audit replay` prints them, in order, at bounded memory."""
+    def replay(
+        self, frames: Iterable[RecordedFrame], rows_per_piece: int | None = None
+    ) -> Iterable[dict[str, Any]]:
+        """Operations as `audit replay` prints them, in order. With `rows_per_piece`, a large one
+        comes in several dicts of the same `seq`, so that memory stays bounded."""
 
 
 def discover() -> dict[str, ProtocolDefinition]:

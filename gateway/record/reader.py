@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Listed:
     """A session as the record has it. `hops`: (actor, grant, proved), the origin first."""
 
     document: SessionDocument
@@ -206,28 +206,28 @@ class Evidence:
 
     def sessions(
         self,
-        wanted: Callable[[SessionDocument], bool] = lambda document: True,
+        chosen: Callable[[list[Listed]], list[Listed]] = lambda listed: listed,
         counted_elsewhere: Collection[str] = (),
-    ) -> list[Recorded]:
+    ) -> list[Listed]:
         """Every session of a client, oldest first. Raises Unreadable.
 
-        `wanted` sees a document as it was at the open. Sessions `counted_elsewhere` are live: their
-        counters stay null.
+        `chosen` picks from all of them as they were at the open, before their ends are looked for.
+        Sessions `counted_elsewhere` are live: their counters stay null.
         """
 
-        def read() -> list[Recorded]:
+        def read() -> list[Listed]:
             found = [*self._opened_of(list(self._parts()), nodes=False), *self._only_in_logs()]
-            found = [one for one in found if wanted(one.document)]
+            found.sort(key=lambda one: (one.document["opened"] or "", one.document["id"]))
+            found = chosen(found)
             self._end({one.document["id"]: one.document for one in found}, counted_elsewhere)
             return found
 
-        found = self._steadily(read)
-        return sorted(found, key=lambda one: (one.document["opened"] or "", one.document["id"]))
+        return self._steadily(read)
 
-    def session(self, session_id: str) -> Recorded:
+    def session(self, session_id: str) -> Listed:
         """One session by its whole id, the node's own included. Raises Unreadable."""
 
-        def read() -> Recorded:
+        def read() -> Listed:
             found = [*self._opened_of([session_bytes(session_id)], nodes=True)]
             if not found:
                 found = [one for one in self._only_in_logs() if one.document["id"] == session_id]
@@ -247,7 +247,7 @@ class Evidence:
                 self._index = self._history = None
         raise Unreadable(f"{self._places.evidence.shown}: its files keep moving", "try again")
 
-    def _opened_of(self, sessions: list[bytes], *, nodes: bool) -> Iterator[Recorded]:
+    def _opened_of(self, sessions: list[bytes], *, nodes: bool) -> Iterator[Listed]:
         """By file and offset, so that each file is read once and forwards."""
         firsts: dict[int, list[Part]] = {}
         headless: list[bytes] = []
@@ -264,7 +264,7 @@ class Evidence:
         for parts in firsts.values():
             yield from self._read_opens(parts, raws, headless, nodes)
         for raw in headless:
-            yield Recorded(documents.opened(session_text(raw), {}), [])
+            yield Listed(documents.opened(session_text(raw), {}), [])
 
     def _read_opens(
         self,
@@ -272,7 +272,7 @@ class Evidence:
         raws: dict[tuple[int, int], bytes],
         headless: list[bytes],
         nodes: bool,
-    ) -> Iterator[Recorded]:
+    ) -> Iterator[Listed]:
         file = parts[0].file
         missing = {raws[id(file), part.offset] for part in parts}
         try:
@@ -282,12 +282,12 @@ class Evidence:
                 missing.discard(frame.session)
                 if nodes or meta.get("target") is not None or meta.get("origin") is not None:
                     document = documents.opened(session_text(frame.session), meta)
-                    yield Recorded(document, documents.hops(meta))
+                    yield Listed(document, documents.hops(meta))
         except BadFrame as error:
             self._note(f"{file.shown}: left out, it {error}")
         headless += missing
 
-    def _only_in_logs(self) -> Iterator[Recorded]:
+    def _only_in_logs(self) -> Iterator[Listed]:
         """Sessions that a log opened and whose frames are not here: not yet, or no more."""
         known = self._parts()
         for session_id, leaf in self._leaves().opens.items():
@@ -297,7 +297,7 @@ class Evidence:
                 continue
             if leaf.kind == "session" and not there:
                 meta = {"gateway": leaf.node, "opened": leaf.at}
-                yield Recorded(documents.opened(session_id, meta), [])
+                yield Listed(documents.opened(session_id, meta), [])
 
     def _end(self, found: dict[str, SessionDocument], counted_elsewhere: Collection[str]) -> None:
         unclosed = self._close_by_frames(found)

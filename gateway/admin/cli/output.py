@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import IO, Any, TextIO
 import click
 
 _SAFE_SPACE = {" "}
+_BEYOND_ASCII = re.compile("[\x7f-\U0010ffff]")
 
 
 class Failed(click.ClickException):
@@ -51,9 +53,22 @@ def _seen(character: str) -> str:
     return character
 
 
+def json_text(document: Any) -> str:
+    """JSON on one line. What could drive a terminal is escaped; it means the same."""
+    text = json.dumps(document, ensure_ascii=False, separators=(", ", ": "))
+    return text if text.isprintable() and text.isascii() else _BEYOND_ASCII.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if _seen(character) == character:
+        return character
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
+
+
 def print_json(document: Any, out: TextIO | None = None) -> None:
     """One JSON document, and nothing else, on standard output."""
-    print(json.dumps(document, ensure_ascii=False, separators=(", ", ": ")), file=out or sys.stdout)
+    print(json_text(document), file=out or sys.stdout)
 
 
 def print_documents(rows: Iterable[Any], output: str) -> None:

@@ -42,8 +42,10 @@ class PostgresProtocol:
     def cancel_request(self, ready: Ready) -> bytes:
         return cancel_request(ready)
 
-    def replay(self, frames: Iterable[RecordedFrame]) -> Iterator[dict[str, Any]]:
-        return iter(replay(frames))
+    def replay(
+        self, frames: Iterable[RecordedFrame], rows_per_piece: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        return replay(frames, rows_per_piece)
 
 
 PROTOCOL = PostgresProtocol()

@@ -263,10 +263,14 @@ class _Replay:
         clear = told.ask.get("decision", {}).get("clear") or {}
         if text is None and not self._requests.lost:
             text = clear.get("text")
-        return {
+        asked: dict[str, Any] = {
             "text": text,
             "parameters": message.parameters(encoding) if message is not None else None,
         }
+        if text is None and clear.get("text"):
+            # Sealed, or damaged: the statement without its values is all there is to show.
+            asked["clear"] = clear["text"]
+        return asked
 
 
 def _decision(decision: Mapping[str, Any]) -> dict[str, Any]:

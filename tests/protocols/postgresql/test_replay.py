@@ -368,7 +368,7 @@ def test_sealed_payloads_leave_text_and_results_out_and_keep_the_rest() -> None:
     record.simple("select x", error, status="error", sqlstate="42703")
     record.frames = [replace(frame, payload=None) for frame in record.frames]
     first, second = list(replay(record.frames))
-    assert first["request"] == {"text": None, "parameters": None}
+    assert first["request"] == {"text": None, "parameters": None, "clear": "CLEAR ?"}
     assert (first["results"], first["outcome"]["tag"]) == ([], "T")
     assert second["outcome"]["error"]["sqlstate"] == "42703"
     assert second["outcome"]["error"]["message"] is None

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of the commands that read a record: where it lies, and the key that opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.admin.cli._reading import Recorded
+from gateway.admin.cli.output import Failed, visible
+from gateway.record.places import Reach
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOptions:
+    """Where the record lies; `data` None: nowhere was named."""
+
+    data: str | None
+    keys: str | None
+    endpoint_url: str | None
+    region: str | None
+
+    def opened(self, identity: Path | None = None) -> Recorded:
+        """Open it, by DATA/auditor/identity where no other is named. Raises Failed."""
+        if self.data is None:
+            cure = "name a data folder or a bucket: --data DIR|s3://BUCKET/PREFIX (or set "
+            raise Failed("which record?", cure + "TRAILGATE_DATA)")
+        place: Path | str = self.data if self.data.startswith("s3://") else Path(self.data)
+        if identity is None and isinstance(place, Path):
+            default = place / "auditor" / "identity"
+            identity = default if default.is_file() else None
+        return Recorded.opened(
+            place, identity, reach=Reach(self.keys, self.endpoint_url, self.region)
+        )
+
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        envvar="TRAILGATE_DATA",
+        help="The gateway's data folder, an evidence folder, or s3://BUCKET/PREFIX.",
+    ),
+    click.option("--keys", help="Wrapped keys, when they are not where README.json says."),
+    click.option("--endpoint-url", help="S3 other than Amazon's."),
+    click.option("--region", help="S3 region."),
+)
+
+
+def record_options(command: F) -> F:
+    """--data, --keys, --endpoint-url and --region; see `RecordOptions`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def warn_of(recorded: Recorded) -> None:
+    """Say on standard error what was left out."""
+    for note in recorded.notes:
+        click.echo(f"warning: {visible(note)}", err=True)
+    if recorded.notes:
+        click.echo("  next: trailgate verify says what is wrong with this record", err=True)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read what was recorded, statement by statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.admin.cli._reading import Recorded, timeline
+from gateway.admin.cli._record_options import RecordOptions, record_options, warn_of
+from gateway.admin.cli._render import OperationText, cleaner
+from gateway.admin.cli.options import identity_option, output_option
+from gateway.admin.cli.output import Failed, json_text, print_json, visible
+
+ROWS_PER_PIECE = 1000
+Told = Iterator[tuple[Mapping[str, Any], dict[str, Any]]]
+"""Operations, each with the session it belongs to."""
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  trailgate audit replay kq3v --data ./data
+  trailgate audit replay kq3v --data s3://evidence/prod --identity auditor.key -o jsonl
+
+Exit codes: 0 done, 2 could not be done."""
+)
+def audit() -> None:
+    """Read what was recorded, statement by statement."""
+
+
+@audit.command(
+    epilog="""\b
+Examples:
+  trailgate audit replay kq3v --data ./data
+  trailgate audit replay --tree g_5f0c2a9d417e66b03c18 --data ./data"""
+)
+@click.argument("session", required=False)
+@click.option("--raw", is_flag=True, help="Text as recorded: it may drive your terminal.")
+@click.option(
+    "--tree",
+    is_flag=True,
+    help="One timeline of all agents: of SESSION's tree, of a grant and those below, or of all.",
+)
+@identity_option
+@record_options
+@output_option("text", "json", "jsonl")
+def replay(
+    session: str | None,
+    raw: bool,
+    tree: bool,
+    identity: Path | None,
+    output: str,
+    **place: str | None,
+) -> None:
+    """The operations of SESSION: statements, decisions, results. The start of an id is enough.
+
+    Content is opened by the auditor's key; without it the clear part is shown. With -o jsonl an
+    operation is a line, and a large one several, with a `part` that counts from 1. Memory does not
+    grow with the session, but -o json holds each operation whole.
+
+    Exit codes: 0 done, 2 no such session, or the record could not be read.
+    """
+    recorded = RecordOptions(**place).opened(identity)
+    if session is None and not tree:
+        raise Failed("which session?", "trailgate sessions list shows them; or replay --tree")
+    chosen = _of_tree(recorded, session) if tree else [recorded.session(session or "")]
+    _warn_of_sealed(recorded, chosen)
+    told = timeline(recorded, chosen, None if output == "json" else ROWS_PER_PIECE)
+    if output == "text":
+        _print_text(told, raw=raw, tree=tree)
+    elif output == "jsonl":
+        for document in _documents(told, tree):
+            print_json(document)
+    else:
+        head = f'"sessions": {json_text(chosen)}' if tree else f'"session": {json_text(chosen[0])}'
+        _print_json(head, _documents(told, tree))
+    warn_of(recorded)
+
+
+def _of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
+    """The sessions of a session's tree, of a grant and those below it, or all."""
+    listed = recorded.listed()
+    if what is None:
+        return [one.document for one in listed]
+    wanted = what
+    if not any(what == grant for one in listed for _, grant, _ in one.hops):
+        session_id = recorded.find(what)
+        tops = [one.hops[0][1] for one in listed if one.document["id"] == session_id and one.hops]
+        if not tops or tops[0] is None:
+            raise Failed(f"session {session_id} names no grant, so it is in no tree")
+        wanted = tops[0]
+    return [one.document for one in listed if any(wanted == grant for _, grant, _ in one.hops)]
+
+
+def _warn_of_sealed(recorded: Recorded, chosen: Sequence[Mapping[str, Any]]) -> None:
+    sealed = [one["id"] for one in chosen if not recorded.opens(one["id"])]
+    if sealed:
+        which = "the content" if len(sealed) == len(chosen) else f"the content of {len(sealed)}"
+        click.echo(f"{which} stays sealed: no key at hand opens it", err=True)
+        click.echo("  next: name the auditor's private key with --identity FILE", err=True)
+
+
+def _documents(told: Told, tree: bool) -> Iterator[dict[str, Any]]:
+    for session, operation in told:
+        yield {"session": session["id"], **operation} if tree else operation
+
+
+def _print_json(head: str, documents: Iterator[dict[str, Any]]) -> None:
+    click.echo(f'{{{head}, "operations": [', nl=False)
+    for number, document in enumerate(documents):
+        click.echo((", " if number else "") + json_text(document), nl=False)
+    click.echo("]}")
+
+
+def _print_text(told: Told, *, raw: bool, tree: bool) -> None:
+    text = OperationText(cleaner(raw=raw))
+    speaker: str | None = None if tree else ""
+    for session, operation in told:
+        if tree and speaker != session["id"]:
+            speaker = session["id"]
+            for line in text.finish():
+                click.echo(line)
+            who = visible(" > ".join(session["chain"]))
+            where = visible(session["target"] or "")
+            click.secho(f"{who} on {where} (session {speaker})", bold=True)
+        for line in text.piece(operation, session["id"]):
+            click.echo(line)
+    for line in text.finish():
+        click.echo(line)
+
+
+COMMAND = audit
