@@ -63,6 +63,8 @@ class Document:
     tests: tuple[dict[str, Any], ...] = ()
     timed: bool = False
     place: str = field(default="", compare=False)
+    text: str = field(default="", compare=False, repr=False)
+    """As it was read; `version` is its SHA-256."""
 
 
 class _Core(yaml.SafeLoader):
@@ -228,6 +230,7 @@ class _Reader:
             self.tests(parts.get("tests")),
             any(rule.when or rule.unless or rule.at for rule in found),
             self.place,
+            text,
         )
 
     def tests(self, node: yaml.Node | None) -> tuple[dict[str, Any], ...]:
@@ -247,7 +250,7 @@ def parse(text: str, place: str) -> Document:
     try:
         for event in yaml.parse(text, _Core):
             if isinstance(event, yaml.AliasEvent):  # a small text could stand for a huge one
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 raise PolicyError(f"{place}:{line}: aliases are not taken")
         root = yaml.compose(text, _Core)
         if root is None:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+UNKNOWN = "?"
+"""A schema or a name that the text does not tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Name:
@@ -37,7 +40,11 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """All units of a text. `problem`: why it could not be analysed, else empty."""
+    """All units of a text. `problem`: why it could not be analysed, else empty.
+
+    `declares`: (kind, name, text) of what it does to its session, as gateway.model.Declared has
+    them, and `reset` of a setting: the value that the session began with.
+    """
 
     units: tuple[Unit, ...] = ()
     declares: tuple[tuple[str, str, str], ...] = ()
@@ -45,6 +52,10 @@ class Analysis:
     shape: str = ""
     problem: str = ""
     statements: tuple[Mapping[str, Any], ...] = field(default=())
+    count: int = 1
+    """How many statements the text holds."""
+    ends: bool = False
+    """One of them ends a transaction or goes back in it, which restores settings."""
 
 
 def to_plain(analysis: Analysis) -> dict[str, Any]:
@@ -55,6 +66,8 @@ def to_plain(analysis: Analysis) -> dict[str, Any]:
         "clear": analysis.clear,
         "shape": analysis.shape,
         "problem": analysis.problem,
+        "count": analysis.count,
+        "ends": analysis.ends,
     }
 
 
@@ -82,6 +95,8 @@ def from_plain(plain: Mapping[str, Any]) -> Analysis:
         str(plain["shape"]),
         str(plain["problem"]),
         tuple(shown(unit) for unit in units),
+        int(plain["count"]),
+        bool(plain["ends"]),
     )
 
 

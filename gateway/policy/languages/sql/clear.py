@@ -9,17 +9,19 @@ from typing import Any
 import pglast
 from pglast import ast
 
+from gateway.policy.languages.sql.tree import everything, words
+
 
 def rebuild(text: str, statements: Any) -> str:
     """The text from its tokens, with nothing in it that a client could have hidden there."""
-    named = _names(statements)
-    words = []
+    named = {name for node in everything(statements) for name in _of(node)}
+    found = []
     for token in pglast.scan(text):
         if token.name in ("SQL_COMMENT", "C_COMMENT"):
             continue
         raw = text[token.start : token.end + 1]
-        words.append(_word(token, raw, named))
-    return " ".join(words)
+        found.append(_word(token, raw, named))
+    return " ".join(found)
 
 
 def _word(token: Any, raw: str, named: set[str]) -> str:
@@ -34,26 +36,17 @@ def _word(token: Any, raw: str, named: set[str]) -> str:
     return "?"
 
 
-def _names(statements: Any) -> set[str]:
-    named: set[str] = set()
-    waiting: list[Any] = [statements]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, tuple | list):
-            waiting.extend(node)
-        elif isinstance(node, ast.Node):
-            named.update(_of(node))
-            waiting.extend(getattr(node, slot) for slot in node.__slots__)
-    return named
-
-
 def _of(node: Any) -> list[str]:
     if isinstance(node, ast.RangeVar):
         return [word for word in (node.schemaname, node.relname) if word]
     if isinstance(node, ast.ColumnRef):
-        return [part.sval for part in node.fields if isinstance(part, ast.String)]
+        return [str(part.sval) for part in node.fields or () if isinstance(part, ast.String)]
     if isinstance(node, ast.FuncCall):
-        return [part.sval for part in node.funcname]
-    if isinstance(node, ast.ColumnDef) and node.colname:
-        return [node.colname]
+        return words(node.funcname)
+    if isinstance(node, ast.ColumnDef):
+        return [node.colname] if node.colname else []
+    if isinstance(node, ast.InsertStmt):
+        return [item.name for item in node.cols or () if item.name]
+    if isinstance(node, ast.UpdateStmt):
+        return [item.name for item in node.targetList or () if item.name]
     return []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kind of each statement, and the sets of kinds. A statement class not named here is `unknown`,
-which is in no set and which nothing allows."""
+"""The kind of each statement, and the sets of kinds. A statement class that is not named here
+and is no CREATE, ALTER or DROP is `unknown`, which is in no set."""
 
 from __future__ import annotations
 
@@ -63,6 +63,8 @@ _EXACT = {
     "CreateFdwStmt": "create_fdw",
     "AlterFdwStmt": "alter_fdw",
     "CreateExtensionStmt": "create_extension",
+    "AlterExtensionStmt": "alter_extension",
+    "AlterExtensionContentsStmt": "alter_extension",
     "CreatePLangStmt": "create_language",
     "CommentStmt": "comment",
     "SecLabelStmt": "security_label",
@@ -76,22 +78,25 @@ _EXACT = {
     "ViewStmt": "create",
 }
 
-READ = frozenset({"select", "explain", "copy_to", "declare", "fetch", "prepare"})
+READ = frozenset({"select", "explain", "copy_to", "declare", "fetch", "prepare", "execute"})
 WRITE = frozenset({"insert", "update", "delete", "merge", "truncate", "copy_from"})
 SCHEMA = frozenset({"create", "alter", "drop", "comment", "refresh", "import", "security_label"})
 SESSION = frozenset(
     {"transaction", "set", "show", "discard", "deallocate", "close", "fetch"}
     | {"listen", "unlisten", "notify", "set_constraints", "lock"}
 )
-_OPEN = frozenset({"call", "do", "execute", "unknown", "select", "set_role"})
-ADMIN = frozenset(_EXACT.values()) - READ - WRITE - SCHEMA - SESSION - _OPEN
+_SPLIT = frozenset({"analyze", "two_phase"})  # one class of the parser, several kinds
+_OPEN = frozenset({"call", "do"})
+ADMIN = frozenset(_EXACT.values()) - READ - WRITE - SCHEMA - SESSION - _OPEN | _SPLIT
 SETS = {"read": READ, "write": WRITE, "schema": SCHEMA, "session": SESSION, "admin": ADMIN}
-NAMES = frozenset(_EXACT.values()) | SCHEMA | {"copy_to", "copy_from", "copy_program", "set_role"}
-WORDS = NAMES | frozenset(SETS) | {"function_call", "unknown"}
+ALONE = _OPEN | {"copy_program", "copy_file", "set_role", "function_call", "unknown"}
+"""In no set: only a rule that names such a kind speaks of it."""
+NAMES = frozenset(_EXACT.values()) | READ | WRITE | SCHEMA | SESSION | ADMIN | ALONE
+WORDS = NAMES | frozenset(SETS)
 
 
 def kind_of(statement: str) -> str:
-    """The kind of a statement by the name of its class in the parser."""
+    """The kind of a statement by the name of its class in the parser; see `parse.kind`."""
     if (exact := _EXACT.get(statement)) is not None:
         return exact
     if statement.endswith("Stmt"):

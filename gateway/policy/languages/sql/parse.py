@@ -4,26 +4,46 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import pglast
-from pglast import ast
-from pglast.stream import RawStream
+from pglast import ast, enums
 
 from gateway.policy.languages.sql.analysis import Analysis, Name, Unit
 from gateway.policy.languages.sql.clear import rebuild
-from gateway.policy.languages.sql.effects import declared, harmless, needed, plain_set_config
+from gateway.policy.languages.sql.effects import (
+    declared,
+    ends_transaction,
+    harmless,
+    is_two_phase,
+    needed,
+    plain_set_config,
+    updates_settings,
+)
 from gateway.policy.languages.sql.kinds import kind_of
+from gateway.policy.languages.sql.objects import defined, fallback, relations
+from gateway.policy.languages.sql.tree import children, everything
 
 MOST_TEXT = 1 << 20
 """Bytes. A longer text is not analysed, which denies it."""
 _DML = (ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt, ast.MergeStmt)
+_WRAPPERS = (ast.ExplainStmt, ast.PrepareStmt, ast.DeclareCursorStmt, ast.CreateSchemaStmt)
+_MERGED = {
+    enums.CmdType.CMD_INSERT: "insert",
+    enums.CmdType.CMD_UPDATE: "update",
+    enums.CmdType.CMD_DELETE: "delete",
+}
+# What they are given is run as SQL.
+_RUNS_TEXT = frozenset(
+    "query_to_xml query_to_xmlschema query_to_xml_and_xmlschema table_to_xml schema_to_xml "
+    "database_to_xml cursor_to_xml ts_stat ts_rewrite dblink dblink_exec dblink_open "
+    "dblink_send_query crosstab connectby".split()
+)
 
 
 def analyse(text: str) -> Analysis:
     """What `text` does. Never raises for what a text may hold: then `problem` says why."""
-    if "\0" in text or len(text.encode("utf-8", "replace")) > MOST_TEXT:
+    if "\0" in text or len(text.encode("utf-8")) > MOST_TEXT:
         return _unread(text, "the text holds NUL or is over 1 MiB")
     try:
         statements = pglast.parse_sql(text)
@@ -33,26 +53,43 @@ def analyse(text: str) -> Analysis:
     declares: list[tuple[str, str, str]] = []
     for raw in statements:
         units += _units(raw.stmt)
-        declares += declared(raw.stmt, lambda node: str(RawStream()(node)))
+        declares += declared(raw.stmt, _slice(text, raw))
     clear = rebuild(text, statements)
     shape = hashlib.sha256(clear.encode()).hexdigest()[:16]
-    return Analysis(tuple(units), tuple(declares), clear, shape)
+    ends = any(ends_transaction(raw.stmt) for raw in statements)
+    return Analysis(tuple(units), tuple(declares), clear, shape, count=len(statements), ends=ends)
 
 
 def _unread(text: str, problem: str) -> Analysis:
     return Analysis(clear=f"unparsed ({len(text)} characters)", problem=problem)
 
 
-def children(node: Any) -> Iterator[Any]:
-    """The nodes directly below."""
-    for slot in node.__slots__:
-        waiting = [getattr(node, slot)]
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, ast.Node):
-                yield value
-            elif isinstance(value, tuple | list):
-                waiting.extend(reversed(value))
+def _slice(text: str, raw: Any) -> str:
+    begin: int = raw.stmt_location
+    return text[begin : begin + raw.stmt_len] if raw.stmt_len else text[begin:]
+
+
+def kind(root: Any) -> str:
+    """The kind of a statement; see kinds.py for the sets."""
+    if isinstance(root, ast.CopyStmt):
+        if root.is_program:
+            return "copy_program"
+        if root.filename:  # on the server's own disk
+            return "copy_file"
+        return "copy_from" if root.is_from else "copy_to"
+    if isinstance(root, ast.SelectStmt) and root.intoClause is not None:
+        return "create"
+    # A setting's name is taken without regard to case, even a quoted one.
+    if isinstance(root, ast.VariableSetStmt) and (root.name or "").lower() in (
+        "role",
+        "session_authorization",
+    ):
+        return "set_role"
+    if isinstance(root, ast.TransactionStmt) and is_two_phase(root):
+        return "two_phase"
+    if isinstance(root, ast.VacuumStmt) and not root.is_vacuumcmd:
+        return "analyze"
+    return kind_of(type(root).__name__)
 
 
 def _units(top: Any) -> list[Unit]:
@@ -62,7 +99,7 @@ def _units(top: Any) -> list[Unit]:
     while waiting:
         root, ctes = waiting.pop()
         builder = _Builder(root, ctes)
-        units.append(builder.build())
+        units += builder.build()
         waiting += builder.inner
     return units
 
@@ -72,29 +109,37 @@ class _Builder:
 
     def __init__(self, root: Any, ctes: frozenset[str]) -> None:
         self.root = root
+        self.kind = kind(root)
         self.inner: list[tuple[Any, frozenset[str]]] = []
         self.ctes = ctes
         self.reads: dict[Name, None] = {}
         self.writes: dict[Name, None] = {}
         self.functions: dict[Name, None] = {}
+        self.locked: dict[Name, None] = {}
         self.flags: set[str] = set()
 
-    def build(self) -> Unit:
-        kind = _kind(self.root)
-        target = self._target()
+    def build(self) -> list[Unit]:
+        targets = self._targets()
         waiting = _below(self.root, self.ctes)
+        if getattr(self.root, "lockingClause", None):
+            self._lock(self.root, self.ctes)
         while waiting:
             node, ctes = waiting.pop()
-            if any(node is known for known in target):  # == ignores the place
+            if any(node is target for target in targets):  # == ignores the place
                 continue
-            if self._starts_unit(node, kind):
+            if self._starts_unit(node):
                 self.inner.append((node, ctes))
                 continue
-            self._see(node, ctes, kind)
+            self._see(node, ctes)
             waiting += _below(node, ctes)
+        for name in () if self.writes else fallback(self.kind, self.root):
+            self.writes[name] = None
         self._flag()
+        return [self._unit(), *self._besides()]
+
+    def _unit(self) -> Unit:
         return Unit(
-            kind,
+            self.kind,
             tuple(self.reads),
             tuple(self.writes),
             tuple(self.functions),
@@ -103,59 +148,81 @@ class _Builder:
             needed(self.root),
         )
 
-    def _starts_unit(self, node: Any, kind: str) -> bool:
-        if isinstance(node, _DML):
-            return True
-        outer = (ast.ExplainStmt, ast.PrepareStmt, ast.DeclareCursorStmt, ast.CreateSchemaStmt)
-        return isinstance(self.root, outer) and kind_of(type(node).__name__) != "unknown"
+    def _besides(self) -> list[Unit]:
+        """What else a statement is: an upsert updates, a MERGE does what its branches say."""
+        root, writes = self.root, tuple(self.writes)
+        kinds: dict[str, None] = {}
+        if isinstance(root, ast.InsertStmt) and _upserts(root):
+            kinds["update"] = None
+        if isinstance(root, ast.MergeStmt):
+            for branch in root.mergeWhenClauses or ():
+                if branch.commandType in _MERGED:
+                    kinds[_MERGED[branch.commandType]] = None
+        found = [Unit(word, writes=writes) for word in kinds]
+        if self.locked:
+            found.append(Unit("lock", reads=tuple(self.locked)))
+        return found
 
-    def _target(self) -> list[Any]:
+    def _starts_unit(self, node: Any) -> bool:
+        if isinstance(node, (*_DML, ast.ExecuteStmt)):
+            return True
+        return isinstance(self.root, _WRAPPERS) and kind_of(type(node).__name__) != "unknown"
+
+    def _targets(self) -> list[Any]:
         """Relations that this statement changes; noted as writes, and not seen again as reads."""
         root = self.root
-        found = [getattr(root, slot, None) for slot in ("relation", "into", "view", "sequence")]
-        found = [getattr(node, "rel", None) or node for node in found if node is not None]
-        if isinstance(root, ast.CopyStmt) and not root.is_from:
-            found = []
-        if isinstance(root, ast.SelectStmt):
-            found = [root.intoClause.rel] if root.intoClause else []
-        if isinstance(root, ast.TruncateStmt | ast.LockStmt):
-            found = list(root.relations or root.rels or ()) if _is_truncate(root) else []
-        found = [node for node in found if isinstance(node, ast.RangeVar)]
+        found = relations(root)
         for node in found:
             self.writes[_name(node)] = None
-        if isinstance(root, ast.DropStmt):
-            for item in root.objects or ():
-                self._dropped(item)
-        # An UPDATE, DELETE or MERGE with a condition, and RETURNING, tell what rows hold.
+        for name in defined(root):
+            self.writes[name] = None
+        if isinstance(root, ast.UpdateStmt) and updates_settings(root):
+            self.functions[Name("pg_catalog", "set_config")] = None
+        # An UPDATE, DELETE or MERGE, and RETURNING, tell what rows hold.
         if isinstance(root, _DML) and _reveals(root):
             for node in found:
                 self.reads[_name(node)] = None
         return found
 
-    def _dropped(self, item: Any) -> None:
-        parts = [getattr(p, "sval", "") for p in item] if isinstance(item, tuple) else []
-        if parts:
-            self.writes[Name(parts[-2] if len(parts) > 1 else "", parts[-1])] = None
-
-    def _see(self, node: Any, ctes: frozenset[str], kind: str) -> None:
+    def _see(self, node: Any, ctes: frozenset[str]) -> None:
         if isinstance(node, ast.RangeVar):
             if node.schemaname or node.relname not in ctes:
-                side = self.reads if not _defines(kind) else self.writes
+                side = self.writes if _defines(self.kind) else self.reads
                 side[_name(node)] = None
-        elif isinstance(node, ast.FuncCall) and not plain_set_config(node):
-            self.functions[_qualified(node.funcname)] = None
-        elif isinstance(node, ast.A_Expr) and node.name and len(node.name) > 1:
-            name = _qualified(node.name)
+        elif isinstance(node, ast.FuncCall):
+            if not plain_set_config(node):
+                self.functions[_qualified(node.funcname)] = None
+        elif isinstance(node, ast.A_Expr | ast.SortBy):
+            operator = node.name if isinstance(node, ast.A_Expr) else node.useOp
+            self._operator(operator)
+        elif isinstance(node, ast.SubLink):
+            self._operator(node.operName)
+        elif isinstance(node, ast.SelectStmt):
+            if node.intoClause:
+                self.writes[_name(node.intoClause.rel)] = None
+            if node.lockingClause:
+                self._lock(node, ctes)
+
+    def _operator(self, parts: Any) -> None:
+        """An operator of a schema that the text names calls a function of somebody's."""
+        if parts and len(parts) > 1:
+            name = _qualified(parts)
             if name.schema != "pg_catalog":
                 self.functions[name] = None
 
+    def _lock(self, select: Any, ctes: frozenset[str]) -> None:
+        """FOR UPDATE and its like lock rows of every relation below, whichever OF names."""
+        for node in everything(select.fromClause or ()):
+            if isinstance(node, ast.RangeVar) and (node.schemaname or node.relname not in ctes):
+                self.locked[_name(node)] = None
+
     def _flag(self) -> None:
         root = self.root
-        if isinstance(root, ast.UpdateStmt | ast.DeleteStmt) and root.whereClause is None:
+        if isinstance(root, _DML) and not isinstance(root, ast.InsertStmt) and _unfiltered(root):
             self.flags.add("unfiltered_write")
         if isinstance(root, ast.TruncateStmt):
             self.flags.add("unfiltered_write")
-        if isinstance(root, ast.SelectStmt) and root.limitCount is None and self.reads:
+        if self.reads and _unlimited(root):
             self.flags.add("no_limit")
         if isinstance(root, ast.DoStmt):
             self.flags |= {"do_block", "dynamic"}
@@ -163,40 +230,53 @@ class _Builder:
             self.flags.add("copy_program")
         if isinstance(root, ast.CreateFunctionStmt | ast.CallStmt):
             self.flags.add("dynamic")
+        if any(name.name in _RUNS_TEXT for name in self.functions):
+            self.flags.add("dynamic")
 
 
-def _is_truncate(root: Any) -> bool:
-    return isinstance(root, ast.TruncateStmt)
+def _upserts(root: Any) -> bool:
+    clause = root.onConflictClause
+    return clause is not None and clause.action == enums.OnConflictAction.ONCONFLICT_UPDATE
 
 
 def _reveals(root: Any) -> bool:
+    if not isinstance(root, ast.InsertStmt):
+        return True
     return bool(
-        getattr(root, "whereClause", None)
-        or getattr(root, "returningList", None)
+        getattr(root, "returningList", None)
         or getattr(root, "returningClause", None)
-        or not isinstance(root, ast.InsertStmt)
+        or _upserts(root)
     )
 
 
-def _defines(kind: str) -> bool:
-    return kind in ("drop", "alter", "grant", "comment", "vacuum", "cluster", "reindex")
+def _unfiltered(root: Any) -> bool:
+    """No condition, or one that looks at no column: `WHERE true`."""
+    if isinstance(root, ast.MergeStmt):
+        condition = root.joinCondition
+    else:
+        condition = root.whereClause
+    if condition is None:
+        return True
+    return not any(isinstance(n, ast.ColumnRef | ast.CurrentOfExpr) for n in everything(condition))
 
 
-def _kind(root: Any) -> str:
-    if isinstance(root, ast.CopyStmt):
-        if root.is_program:
-            return "copy_program"
-        if root.filename:
-            return "copy_program"  # a file on the server's own disk: the same danger
-        return "copy_from" if root.is_from else "copy_to"
-    if isinstance(root, ast.SelectStmt) and root.intoClause is not None:
-        return "create"
-    if isinstance(root, ast.VariableSetStmt) and (root.name or "") in (
-        "role",
-        "session_authorization",
-    ):
-        return "set_role"
-    return kind_of(type(root).__name__)
+def _unlimited(root: Any) -> bool:
+    """It sends rows, and no LIMIT bounds them (LIMIT ALL and LIMIT NULL do not)."""
+    if isinstance(root, ast.CopyStmt) and not root.is_from:
+        root = root.query
+        if root is None:
+            return True
+    if not isinstance(root, ast.SelectStmt) or root.intoClause:
+        return False
+    limit = root.limitCount
+    return limit is None or (isinstance(limit, ast.A_Const) and bool(limit.isnull))
+
+
+def _defines(word: str) -> bool:
+    return word in (
+        *("drop", "alter", "grant", "comment", "vacuum", "analyze", "cluster", "reindex"),
+        *("security_label", "drop_owned", "reassign_owned"),
+    )
 
 
 def _below(node: Any, ctes: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
@@ -205,6 +285,8 @@ def _below(node: Any, ctes: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
     Without RECURSIVE a WITH query sees only those before it: in `WITH t AS (SELECT * FROM t) ...`
     the inner t is the table.
     """
+    if isinstance(node, ast.LockingClause):  # its names are aliases
+        return []
     clause = getattr(node, "withClause", None)
     if clause is None:
         return [(child, ctes) for child in children(node)]
