@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's log: one writer of C2SP tlog-tiles (docs/evidence-format.md).
+
+Tiles are durable before the checkpoint that covers them, so that a reader of any moment's disk
+finds a whole log. What no checkpoint covers was promised to nobody: it is removed at the next
+start, and recovery makes those leaves again from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.model import RecordFailed
+from gateway.record import durable, nodekey
+from gateway.record.frames import canonical
+from gateway.record.tiles import WIDTH, TileTree, edge, split_bundle, tile_name
+
+log = logging.getLogger("trailgate.record")
+
+MOST_LEAF = 65535
+_RETRY_SECONDS = 1.0
+File = tuple[Path, bytes, bool]
+"""Path, content, and whether it is synced (or left to `sync_file_system`)."""
+
+
+def now_text() -> str:
+    """The time as leaves have it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class TileLog:
+    """The files of one log. Blocking; one thread at a time."""
+
+    def __init__(self, folder: Path, signer: nodekey.NoteSigner) -> None:
+        self.folder = folder
+        self.signer = signer
+        self._unfinished = folder / ".unfinished"
+        self._tree = TileTree()
+        self._dirty: dict[str, bytes] = {}
+        self._edges: list[int] = []
+        self.signed = 0
+        """Leaves that the latest checkpoint covers."""
+
+    def resume(self) -> None:
+        """Take up the log at its latest checkpoint. Raises RecordFailed, OSError."""
+        durable.make_folder(self.folder / "checkpoints")
+        self._unfinished.unlink(missing_ok=True)
+        vkey = self.signer.vkey.encode() + b"\n"
+        if nodekey.read_vkey(self.folder) != self.signer.vkey:
+            durable.put(self.folder / "node.vkey", vkey, self._unfinished)
+        note = self._latest()
+        if note is not None:
+            size, root = self.signer.open(note)
+            self._tree = self._load(size)
+            if self._tree.root() != root:
+                raise RecordFailed(
+                    f"{self.folder}: the tiles do not have the root that was signed: verify the "
+                    "evidence; restore the folder, or move the node's key away to start a new log"
+                )
+            self.signed = size
+            if self._read("checkpoint") != note:
+                durable.put(self.folder / "checkpoint", note, self._unfinished)
+        self._remove_beyond()
+        self._edges = [self.signed]
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _latest(self) -> bytes | None:
+        """The newest checkpoint: a copy may be ahead of `checkpoint`, which is replaced last."""
+        names = [name for name in os.listdir(self.folder / "checkpoints") if name.isdigit()]
+        copy = self._read(f"checkpoints/{max(names, key=int)}") if names else None
+        note = copy or self._read("checkpoint")
+        if note is not None:
+            try:
+                self.signer.open(note)
+            except ValueError as error:
+                place = self.folder / "checkpoint"
+                raise RecordFailed(f"{place}: {error}: restore it from a copy") from None
+        return note
+
+    def _load(self, size: int) -> TileTree:
+        bundle, rows = b"", []
+        for level, index, width in edge(size):
+            name = tile_name(level, index, width)
+            data = self._read(name) if width else b""
+            if data is None:
+                raise RecordFailed(f"{self.folder / name}: is missing: restore it from a copy")
+            if level < 0:
+                bundle = data
+            else:
+                rows.append(data)
+        return TileTree.resume(size, bundle, rows)
+
+    def _remove_beyond(self) -> None:
+        edges = {level: (index, width) for level, index, width in edge(self.signed)}
+        for level in range(-1, 8):
+            index, width = edges.get(level, (0, 0))
+            while self._remove_tile(level, index, width):
+                index, width = index + 1, 0
+
+    def _remove_tile(self, level: int, index: int, beyond: int) -> bool:
+        """Leave at most the partial tile of `beyond` hashes in a tile's place; False: none was."""
+        whole = self.folder / tile_name(level, index)
+        partial = whole.with_name(whole.name + ".p")
+        found = whole.exists() or partial.is_dir()
+        whole.unlink(missing_ok=True)
+        if partial.is_dir():
+            for path in list(partial.iterdir()):
+                if path.name != str(beyond):
+                    path.unlink()
+            if not beyond:
+                partial.rmdir()
+        return found
+
+    def leaves(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Every signed leaf from number `start` on."""
+        for index in range(start // WIDTH, -(-self.signed // WIDTH)):
+            width = min(WIDTH, self.signed - index * WIDTH)
+            name = tile_name(-1, index, width)
+            data = self._read(name)
+            if data is None:
+                raise RecordFailed(f"{self.folder / name}: is missing: restore it from a copy")
+            for offset, leaf in enumerate(split_bundle(data)):
+                if index * WIDTH + offset >= start:
+                    yield index * WIDTH + offset, leaf
+
+    def add(self, leaves: Sequence[bytes]) -> None:
+        """Take leaves in; nothing is written before `sign`."""
+        for leaf in leaves:
+            self._tree.append(leaf)
+        self._dirty.update(self._tree.take_files())
+
+    def sign(self) -> None:
+        """Write all tiles, then the checkpoint. Raises OSError; then it may be called again."""
+        if self._tree.size == self.signed:
+            return
+        for name in list(self._dirty):
+            path = self.folder / name
+            durable.make_folder(path.parent)
+            durable.put(path, self._dirty[name], self._unfinished)
+            del self._dirty[name]
+        size = self._tree.size
+        note = self.signer.checkpoint(size, self._tree.root())
+        durable.put(self.folder / "checkpoints" / str(size), note, self._unfinished)
+        durable.put(self.folder / "checkpoint", note, self._unfinished)
+        self.signed = size
+        self._edges.append(size)
+        self._forget_edges()
+
+    def _forget_edges(self) -> None:
+        """Remove partial tiles of old checkpoints; readers may still be at the one before."""
+        while len(self._edges) > 2:
+            old, kept = self._edges.pop(0), set(edge(self._edges[0])) | set(edge(self._edges[1]))
+            for tile in edge(old):
+                if tile[2] and tile not in kept:
+                    path = self.folder / tile_name(*tile)
+                    path.unlink(missing_ok=True)
+                    if not any(path.parent.iterdir()):
+                        path.parent.rmdir()
+
+
+@dataclass(slots=True)
+class _Pending:
+    leaf: bytes
+    files: Sequence[File]
+
+
+class NodeLog:
+    """Takes leaves at any moment, on the loop; signs them about every `seconds` in a thread."""
+
+    def __init__(
+        self, tiles: TileLog, node: str, seconds: float, fail: Callable[[str], None]
+    ) -> None:
+        self._tiles = tiles
+        self._node = node
+        self._seconds = seconds
+        self._fail = fail
+        self._pending: list[_Pending] = []
+        self._files: list[File] = []
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._thread = ThreadPoolExecutor(1, "trailgate-log")
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._busy = asyncio.Lock()
+        self.size = tiles.signed
+        """Leaves in all, signed or not."""
+        self.on_signed: Callable[[], None] = lambda: None
+        self.stuck = ""
+        """Why the log cannot be written at the moment (no room); empty: it can."""
+
+    @property
+    def signed(self) -> int:
+        return self._tiles.signed
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def append(self, kind: str, files: Sequence[File] = (), /, **members: Any) -> int:
+        """Add a leaf; `files` are put (when missing) before it is signed. Its number."""
+        leaf = canonical({"type": kind, "at": now_text(), **members})
+        if len(leaf) > MOST_LEAF:
+            raise RecordFailed(f"a leaf {kind!r} of {len(leaf)} bytes is too long")
+        self._pending.append(_Pending(leaf, files))
+        self.size += 1
+        return self.size - 1
+
+    async def durable(self, index: int) -> None:
+        """Wait until leaf `index` is signed. Raises RecordFailed."""
+        if self._tiles.signed > index:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append((index, waiter))
+        await waiter
+
+    async def sign(self) -> None:
+        """Sign everything so far, now. Raises OSError."""
+        async with self._busy:
+            if not self._pending and not self._files and self._tiles.signed == self.size:
+                return
+            batch, self._pending = self._pending, []
+            self._files += [file for one in batch for file in one.files]
+            leaves = [one.leaf for one in batch]
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._work, leaves)
+            self.stuck = ""
+        self._settle()
+
+    def _work(self, leaves: list[bytes]) -> None:
+        self._tiles.add(leaves)
+        while self._files:
+            put_missing(*self._files[-1], self._node)
+            self._files.pop()
+        self._tiles.sign()
+
+    def _settle(self) -> None:
+        signed = self._tiles.signed
+        for index, waiter in self._waiters:
+            if index < signed and not waiter.done():
+                waiter.set_result(None)
+        self._waiters = [one for one in self._waiters if not one[1].done()]
+        self.on_signed()
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            seconds = _RETRY_SECONDS if self.stuck else self._seconds
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)
+                return
+            try:
+                await self.sign()
+            except OSError as error:
+                self.hear(error)
+            except Exception as error:
+                log.exception("the log cannot be written")
+                self._fail(f"internal error ({type(error).__name__})")
+                return
+
+    def hear(self, error: OSError) -> None:
+        """A write failed: no room is waited out, anything else ends the record."""
+        said = durable.explain(self._tiles.folder, error)
+        if error.errno in durable.FULL:
+            if not self.stuck:
+                log.error("the log cannot be written", extra={"cause": said})
+            self.stuck = said
+        else:
+            self._fail(said)
+
+    def failed(self, cause: str) -> None:
+        """Tell everybody who waits that it will not happen."""
+        for _, waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(RecordFailed(cause))
+        self._waiters.clear()
+
+    async def stop(self) -> None:
+        """Sign what is left and let go. Raises OSError."""
+        if self._task is not None:
+            self._stopping.set()
+            await self._task
+        try:
+            await self.sign()
+        finally:
+            self._thread.shutdown(wait=True)
+
+
+def put_missing(path: Path, data: bytes, synced: bool, node: str) -> None:
+    """Put a file that is named by its content, unless it is there."""
+    if path.exists():
+        return
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # Above the folder of one session, so that what a crash leaves is found at the next start.
+    unfinished = folder.parent / f".unfinished-{node}"
+    if synced:
+        durable.put(path, data, unfinished)
+        durable.sync_folder(folder.parent)
+    else:
+        durable.put_unsynced(path, data, unfinished)
+
+
+def choose_log(evidence: Path, node: str, key: Ed25519PrivateKey) -> tuple[int, TileLog]:
+    """The log that this key writes, or the next free number. Raises OSError."""
+    place = evidence / "log" / node
+    durable.make_folder(place)
+    numbers = sorted(int(path.name) for path in place.iterdir() if path.name.isdigit())
+    for number in reversed(numbers):
+        signer = nodekey.NoteSigner(key, f"trailgate/{node}/{number}")
+        if nodekey.read_vkey(place / str(number)) in ("", signer.vkey):
+            return number, TileLog(place / str(number), signer)
+    number = numbers[-1] + 1 if numbers else 0
+    signer = nodekey.NoteSigner(key, f"trailgate/{node}/{number}")
+    return number, TileLog(place / str(number), signer)
