@@ -24,7 +24,15 @@ from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import Grants
 from gateway.identity.oidc import Issuer
 from gateway.model import RecordFailed, Refused
-from gateway.parts import Parts, PolicyPlace, issuers_of, made, record_policies, server_tls
+from gateway.parts import (
+    Parts,
+    PolicyPlace,
+    issuers_of,
+    made,
+    names_of,
+    record_policies,
+    server_tls,
+)
 from gateway.policy.documents import PolicyError, PolicySet
 from gateway.proxy.listener import ListenSpec
 from gateway.store.interface import StoreFailed
@@ -130,7 +138,7 @@ class Gateway:
             log.warning("recipients changed: they are used from the next start on")
         await record_policies(parts.recorder, policies)
         self.objects = parts.targets.objects = objects
-        await parts.issuers.replace(issuers)
+        await parts.issuers.replace(issuers, names_of(objects))
         parts.policy.swap(policies)
         parts.proxy.swap(catalog=objects, policy=parts.policy, server_tls=tls)
         try:

@@ -21,6 +21,7 @@ from gateway.evidence import Evidence, RecordMetrics, opened_evidence
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import SWEEP_EVERY, Grants
 from gateway.identity.grants import Limits as GrantLimits
+from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
 from gateway.model import Level
 from gateway.policy.documents import PolicySet
@@ -86,6 +87,14 @@ def _issuer(one: IssuerObject) -> Issuer:
     return Issuer(one.issuer, one.url, one.audience, one.algorithms, claims, one.subjects, ca_path)
 
 
+def names_of(objects: Objects) -> Names:
+    """What agent and person objects call the identities of the trusted issuers."""
+    named = [(one.issuer, one.subject, name) for name, one in objects.agents.items()]
+    for name, person in objects.persons.items():
+        named += [(one.issuer, one.subject, name) for one in person.identities]
+    return Names({(objects.issuers[issuer].url, subject): name for issuer, subject, name in named})
+
+
 def limits_of(settings: Settings) -> Limits:
     """The data path's bounds as the settings have them."""
     given = settings.limits
@@ -142,7 +151,7 @@ async def made(
     evidence = await stack.enter_async_context(opened_evidence(settings))
     store = await SqliteStore.open(settings.store_path)
     stack.push_async_callback(store.close)
-    issuers = Issuers(issuers_of(objects))
+    issuers = Issuers(issuers_of(objects), names=names_of(objects))
     stack.push_async_callback(issuers.close)
     recorder = await _recorder(settings, objects, evidence)
     stack.push_async_callback(recorder.stop)

@@ -12,8 +12,9 @@ from typing import Any
 from typing import Protocol as Interface
 
 from gateway.identity.grants import Grants, LimitReached, Minted
+from gateway.identity.names import Names
 from gateway.identity.oidc import Issuers, Proof
-from gateway.model import Grant, Hop, Identity, Refused
+from gateway.model import Grant, Hop, Refused
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -27,6 +28,7 @@ TARGET_NAME = re.compile(r"[A-Za-z0-9._*+/-]{1,128}")
 DETAILS_CAP = 16 * 1024
 DETAILS_COUNT = 64
 LONGEST = 366 * 86400.0
+BOUNDS = "above 0 and at most 366 days"
 
 CheckDetails = Callable[[Sequence[Mapping[str, Any]]], str | None]
 """Complains about selectors that policy would not understand; None: they are fine."""
@@ -115,7 +117,7 @@ class TokenExchange:
             ends.append(now + request.lifetime)
         return await self._grants.mint_child(
             parent,
-            _hop(request, actor),
+            _hop(request, actor, self._issuers.names),
             narrowing=request.narrowing,
             expires_at=min(ends),
             lease=request.lease,
@@ -124,10 +126,17 @@ class TokenExchange:
         )
 
 
-def _hop(request: ExchangeRequest, actor: Proof | None) -> Hop:
-    identity: Identity | None = actor.identity if actor else None
-    name = request.agent_name or (identity.label if identity else "")
-    return Hop(name=name, proved=actor is not None, identity=identity)
+def _hop(request: ExchangeRequest, actor: Proof | None, names: Names) -> Hop:
+    """A proved hop has its agent object's name, and no parent may call it by another's."""
+    asked = request.agent_name
+    if actor is None:
+        return Hop(name=asked or "")
+    if actor.declared and asked not in (None, actor.declared):
+        raise ExchangeError("invalid_request", f"agent_name: the actor_token is {actor.declared}'s")
+    if not actor.declared and asked is not None and names.taken(asked):
+        raise ExchangeError("invalid_request", "agent_name: the actor_token is not that agent's")
+    name = actor.declared or asked or actor.identity.label
+    return Hop(name=name, proved=True, identity=actor.identity)
 
 
 def check_may_act(parent: Grant, actor: Proof | None) -> None:
@@ -186,7 +195,7 @@ def _seconds(form: Mapping[str, str], name: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= LONGEST:
-        raise ExchangeError("invalid_request", f"{name} must be a number of seconds above 0")
+        raise ExchangeError("invalid_request", f"{name} must be a number of seconds, {BOUNDS}")
     return seconds
 
 

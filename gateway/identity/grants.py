@@ -23,6 +23,8 @@ OnRevoked = Callable[[Sequence[str]], None]
 SWEEP_EVERY = 1.0
 FORGET_EVERY = 3600.0
 FORGET_AFTER = 7 * 86400.0
+REMEMBERED = 60.0
+"""Far longer than a read of the store can be under way, in seconds."""
 
 
 class GrantStore(Interface):
@@ -113,6 +115,7 @@ class Grants:
         """Monotonic time at which the store last answered the watch."""
         self._sequence = 0
         self._announced: set[str] = set()
+        self._ended_at: dict[str, float] = {}
 
     async def start(self) -> None:
         """Before the doors open: end what lapsed meanwhile, and learn where revocations stand."""
@@ -182,7 +185,7 @@ class Grants:
             root=parent.root,
             issued_at=self.now(),
             expires_at=min(parent.expires_at, expires_at or parent.expires_at),
-            login={**parent.login, "actor": dict(actor_login)} if actor_login else parent.login,
+            login=_login_below(parent, grant_id, actor_login),
             actor_groups=tuple(actor_groups),
         )
         return await self._add(token, grant, lease)
@@ -217,10 +220,11 @@ class Grants:
     def in_force(self, stored: StoredGrant) -> Grant:
         """The grant, if it is authority at this moment. Raises Refused."""
         grant, now = stored.grant, self.now()
-        if stored.revoked_at is not None:
+        if stored.revoked_at is not None or grant.id in self._ended_at:
+            # The latter: revoked, and announced, while this row was on its way from the store.
             raise refused(
                 "the grant was revoked",
-                f"grant {grant.id} was revoked by {stored.revoked_by}",
+                f"grant {grant.id} was revoked by {stored.revoked_by or 'another call just now'}",
                 code="revoked",
             )
         if grant.expires_at <= now:
@@ -278,6 +282,9 @@ class Grants:
         if not ids:
             return
         self._announced.update(ids)
+        now = time.monotonic()
+        kept = {one: at for one, at in self._ended_at.items() if now - at < REMEMBERED}
+        self._ended_at = kept | dict.fromkeys(ids, now)
         log.info("grants revoked", extra={"grants": list(ids), "cause": cause})
         if self.on_revoked is not None:
             self.on_revoked(ids)
@@ -294,6 +301,17 @@ class Grants:
             except Exception:
                 log.exception("grants cannot be watched: the store does not answer")
             await asyncio.sleep(SWEEP_EVERY)
+
+
+def _login_below(
+    parent: Grant, grant_id: str, actor_login: Mapping[str, object] | None
+) -> Mapping[str, object]:
+    """The origin's login, and under `actors` each proved hop's own, so that none is lost."""
+    if actor_login is None:
+        return parent.login
+    above = parent.login.get("actors", [])
+    actors = [*(above if isinstance(above, list) else ()), {"grant": grant_id, **actor_login}]
+    return {**parent.login, "actors": actors}
 
 
 def new_grant_id() -> str:

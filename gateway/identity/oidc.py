@@ -14,6 +14,7 @@ import jwt
 from gateway.identity.claims import groups_claim, name_claim, text_claim
 from gateway.identity.handles import token_sha256
 from gateway.identity.jwks import KEY_TYPES, PACE, IssuerKeys, Pace, checked_url
+from gateway.identity.names import Names
 from gateway.identity.refusal import refused, shown
 from gateway.model import Identity, Refused
 
@@ -68,6 +69,8 @@ class Proof:
     """`exp` and the leeway: until then the same token would be let in."""
     login: Mapping[str, object]
     token_sha256: str
+    declared: str = ""
+    """The name of the agent or person object that this identity has; empty: none."""
 
 
 class Issuers:
@@ -77,9 +80,11 @@ class Issuers:
         self,
         issuers: Iterable[Issuer],
         *,
+        names: Names | None = None,
         pace: Pace = PACE,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self.names = names or Names()
         self._pace = pace
         self._now = now
         self._issuers: dict[str, Issuer] = {}
@@ -98,8 +103,9 @@ class Issuers:
         }
         return [keys for keys in known.values() if keys not in self._keys.values()]
 
-    async def replace(self, issuers: Iterable[Issuer]) -> None:
+    async def replace(self, issuers: Iterable[Issuer], names: Names) -> None:
         """Trust these from now on; keys that are known of an issuer that stays are kept."""
+        self.names = names
         for keys in self._put_in_force(issuers):
             await keys.close()
 
@@ -116,7 +122,7 @@ class Issuers:
                 f"issuer {issuer.name}: no {algorithm} key with id {shown(key_id)}",
             )
         claims = self._claims(token, keys, algorithm, issuer, audience or (issuer.audience,))
-        return _proof(token, header, claims, issuer)
+        return _proof(token, header, claims, issuer, self.names)
 
     def _issuer_of(self, token: str) -> Issuer:
         try:
@@ -239,11 +245,16 @@ def _as_refused(error: jwt.PyJWTError, issuer: Issuer) -> Refused:
 
 
 def _proof(
-    token: str, header: Mapping[str, Any], claims: Mapping[str, Any], issuer: Issuer
+    token: str,
+    header: Mapping[str, Any],
+    claims: Mapping[str, Any],
+    issuer: Issuer,
+    names: Names,
 ) -> Proof:
     sha256 = token_sha256(token)
     subject = text_claim(claims, issuer.claims.get("subject", "sub"))
-    name = name_claim(claims, issuer.claims.get("name", "name"))
+    claimed = name_claim(claims, issuer.claims.get("name", "name"))
+    name = names.shown(issuer.url, issuer.name, subject, claimed)
     login: dict[str, object] = {
         "iss": issuer.url,
         "issuer": issuer.name,
@@ -259,6 +270,7 @@ def _proof(
         expires_at=float(claims["exp"]) + LEEWAY,
         login=login,
         token_sha256=sha256,
+        declared=names.declared(issuer.url, subject),
     )
 
 
