@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from zlib import crc32
 
 FORMAT = 1
+Data = bytes | memoryview | mmap.mmap
 KINDS: Mapping[str, int] = {
     "open": 1,
     "request": 2,
@@ -121,7 +123,7 @@ def encode(clear: bytes, sealed: bytes, crc_seed: int) -> bytes:
     return PREFIX.pack(length, crc32(sealed, crc32(clear, crc_seed))) + clear + sealed
 
 
-def decode(data: bytes | memoryview, offset: int, crc_seed: int) -> Frame:
+def decode(data: Data, offset: int, crc_seed: int) -> Frame:
     """The frame that begins at `offset`. Raises BadFrame."""
     if offset + LEAST_FRAME > len(data):
         raise BadFrame(f"byte {offset}: no room for a frame")
@@ -175,7 +177,7 @@ class Header:
         return start + data + crc32(data).to_bytes(4, "little")
 
 
-def decode_header(data: bytes | memoryview) -> tuple[Header, int]:
+def decode_header(data: Data) -> tuple[Header, int]:
     """The header and the byte where frames begin. Raises BadFrame."""
     if len(data) < _HEADER_START.size:
         raise BadFrame("too short for a journal file")
@@ -226,7 +228,7 @@ def encode_footer(frames: int, rows: list[FooterRow]) -> bytes:
     return bytes(4) + data + _FOOTER_END.pack(len(data), crc32(data), _FOOTER_MAGIC)
 
 
-def decode_footer(data: bytes | memoryview) -> tuple[int, list[FooterRow], int]:
+def decode_footer(data: Data) -> tuple[int, list[FooterRow], int]:
     """Of a whole closed file: frames, sessions, and the byte where its frames end.
 
     Raises BadFrame: a file that is still written, or was cut, has no footer.
@@ -253,7 +255,7 @@ def _row(row: dict[str, Any]) -> FooterRow:
     return FooterRow(session_bytes(row["session"]), row["first"], row["last"], row["offset"], peaks)
 
 
-def walk(data: bytes | memoryview) -> Iterator[Frame]:
+def walk(data: Data) -> Iterator[Frame]:
     """Every frame of a file, closed or still written, up to the zero length. Raises BadFrame."""
     header, at = decode_header(data)
     crc_seed = seed(header.generation)

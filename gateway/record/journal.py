@@ -87,6 +87,11 @@ class Journal:
     # --- positions -------------------------------------------------------------------------------
 
     @property
+    def next_number(self) -> int:
+        """Of the file to come."""
+        return self._number
+
+    @property
     def position(self) -> int:
         """Behind the newest frame."""
         return self.file.base + self.file.at

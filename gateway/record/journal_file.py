@@ -131,7 +131,7 @@ class JournalFile:
 
 def make_file(path: Path, size: int) -> JournalFile:
     """A spare file whose every block is allocated. Raises OSError. Blocks."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         os.posix_fallocate(descriptor, 0, size)
         return JournalFile(descriptor, size, path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -195,11 +195,14 @@ class NodeLog:
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._thread = ThreadPoolExecutor(1, "trailgate-log")
         self._stopping = asyncio.Event()
+        self._dead = False
         self._task: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()
         self.size = tiles.signed
         """Leaves in all, signed or not."""
         self.on_signed: Callable[[], None] = lambda: None
+        self.journal_synced: Callable[[], Awaitable[None]] | None = None
+        """Waits until every frame so far is on disk: no leaf is signed ahead of what it counts."""
         self.stuck = ""
         """Why the log cannot be written at the moment (no room); empty: it can."""
 
@@ -235,6 +238,8 @@ class NodeLog:
             batch, self._pending = self._pending, []
             self._files += [file for one in batch for file in one.files]
             leaves = [one.leaf for one in batch]
+            if self.journal_synced is not None:
+                await self.journal_synced()
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, self._work, leaves)
             self.stuck = ""
@@ -265,6 +270,8 @@ class NodeLog:
                 await self.sign()
             except OSError as error:
                 self.hear(error)
+            except RecordFailed:
+                return
             except Exception as error:
                 log.exception("the log cannot be written")
                 self._fail(f"internal error ({type(error).__name__})")
@@ -281,7 +288,9 @@ class NodeLog:
             self._fail(said)
 
     def failed(self, cause: str) -> None:
-        """Tell everybody who waits that it will not happen."""
+        """Sign nothing any more: recovery makes the leaves of what really is on disk."""
+        self._dead = True
+        self._stopping.set()
         for _, waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(RecordFailed(cause))
@@ -293,7 +302,8 @@ class NodeLog:
             self._stopping.set()
             await self._task
         try:
-            await self.sign()
+            if not self._dead:
+                await self.sign()
         finally:
             self._thread.shutdown(wait=True)
 

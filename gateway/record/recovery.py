@@ -92,10 +92,17 @@ class Unclosed:
     number: int
     header: Header | None = None
     kept: list[Span] = field(default_factory=list)
+    kept_bytes: int = 0
     rows: dict[bytes, FooterRow] = field(default_factory=dict)
     frames: int = 0
     gaps: list[Span] = field(default_factory=list)
     start: int = 0
+
+    def told(self) -> list[Span]:
+        """The gaps, as many as fit in a leaf; the last one covers the rest."""
+        if len(self.gaps) <= _MOST_GAPS:
+            return self.gaps
+        return [*self.gaps[: _MOST_GAPS - 1], (self.gaps[_MOST_GAPS - 1][0], self.gaps[-1][1])]
 
     def footer(self) -> bytes:
         return encode_footer(self.frames, list(self.rows.values()))
@@ -198,9 +205,13 @@ class Recovery:
             except BadFrame:
                 self._scan(path, header, start, data)
                 return
+            unsigned = number >= self.state.file and number not in self.segments
+            if unsigned and not _whole(data, frames):
+                self._scan(path, header, start, data)
+                return
             self.closed.append(Closed(path, header, frames))
             if number >= self.state.file:
-                for frame in walk(data):
+                for frame in good_frames(data, start, seed(header.generation)):
                     self._accept(frame)
 
     def _check_header(self, path: Path, number: int, header: Header) -> None:
@@ -232,13 +243,13 @@ class Recovery:
 
     def _keep(self, found: Unclosed, frame: Frame, known: Tracked) -> None:
         before = found.rows.get(frame.session)
-        kept = sum(end - start for start, end in found.kept)
         first = frame.sequence if before is None else before.first
-        offset = found.start + kept if before is None else before.offset
+        offset = found.start + found.kept_bytes if before is None else before.offset
         found.rows[frame.session] = FooterRow(
             frame.session, first, frame.sequence, offset, tuple(known.peaks)
         )
         found.frames += 1
+        found.kept_bytes += frame.length
         _add(found.kept, (frame.offset, frame.offset + frame.length))
 
     def _tail(self, found: Unclosed, data: mmap.mmap, at: int) -> None:
@@ -259,7 +270,7 @@ class Recovery:
         out: list[tuple[str, dict[str, Any]]] = []
         for found in self._unclosed:
             if (found.frames or found.gaps) and found.number not in self._recovered:
-                gaps = [{"offset": start, "bytes": end - start} for start, end in found.gaps]
+                gaps = [{"offset": start, "bytes": end - start} for start, end in found.told()]
                 members = {"number": found.number, "frames": found.frames, "gaps": gaps}
                 out.append(("recovered", members))
         for text, known in self._in_order():
@@ -303,11 +314,19 @@ class Recovery:
 
 
 def _add(spans: list[Span], span: Span) -> None:
-    """Append, joined with the one before when they touch or when there are too many."""
-    if spans and (spans[-1][1] == span[0] or len(spans) >= _MOST_GAPS * 1000):
+    """Append, joined with the one before when they touch."""
+    if spans and spans[-1][1] == span[0]:
         spans[-1] = (spans[-1][0], span[1])
     else:
         spans.append(span)
+
+
+def _whole(data: mmap.mmap, frames: int) -> bool:
+    """Whether a closed file still holds every frame that its footer counts."""
+    try:
+        return sum(1 for _ in walk(data)) == frames
+    except BadFrame:
+        return False
 
 
 def good_frames(data: mmap.mmap, start: int, crc_seed: int) -> Iterator[Frame]:

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where and for whom a node records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.record.recipients import Recipient
+from gateway.record.shipping import Publish
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderOptions:
+    """Where and for whom to record."""
+
+    data: Path
+    """journal/ and node/ lie here."""
+    evidence: Path
+    """The evidence root; wrapped keys lie beside it in keys/."""
+    node: str
+    version: str
+    recipients: tuple[Recipient, ...]
+    publish: Publish
+    """(closed file, object name below the evidence root, SHA-256): returns once stored."""
+    keys_url: str = "../keys"
+    """Where README.json says that the wrapped keys lie."""
+    compression: str = "lz4"
+    file_bytes: int = 64 << 20
+    rotate_seconds: float = 60.0
+    sync_seconds: float = 0.02
+    checkpoint_seconds: float = 1.0

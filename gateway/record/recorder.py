@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's record: what `app` starts, the relay writes into, and auditors read later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+
+from gateway.model import Level, RecordFailed
+from gateway.record import openings as kept_openings
+from gateway.record import seal
+from gateway.record.durable import explain, sync_file_system
+from gateway.record.frames import Header
+from gateway.record.journal import Journal
+from gateway.record.log import File, NodeLog, now_text
+from gateway.record.openings import Opening, Openings
+from gateway.record.options import RecorderOptions
+from gateway.record.refusals import Refusals
+from gateway.record.session_record import RecordedSession
+from gateway.record.shipping import Shipper
+from gateway.record.starting import Started, prepare
+from gateway.record.state import OpenSession, State, boot_id
+from gateway.record.tree import EMPTY_ROOT
+
+__all__ = ["NodeRecorder", "RecorderOptions"]
+
+log = logging.getLogger("trailgate.record")
+
+
+class NodeRecorder:
+    """Implements ports.Recorder. On the loop only; `start` makes it."""
+
+    def __init__(
+        self, options: RecorderOptions, started: Started, sync: Callable[[int], None]
+    ) -> None:
+        self._options = options
+        self._started = started
+        self._keys = options.evidence.parent / "keys"
+        self._folder = options.data / "journal"
+        self._salt = seal.salt_source()
+        self._compression = seal.COMPRESSIONS[options.compression]
+        self._sessions: dict[bytes, RecordedSession] = {}
+        self._opening: dict[str, RecordedSession] = {}
+        self._then: list[Callable[[str], None]] = []
+        self._policies: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._saving: State | None = None
+        self._saver: asyncio.Task[None] | None = None
+        self._oldest_openings = 0
+        self._node: RecordedSession | None = None
+        self._opened = 0
+        self._payload_bytes = 0
+        self._stopping = False
+        recovery = started.recovery
+        self._log = NodeLog(
+            started.tiles, options.node, options.checkpoint_seconds, self._fail_with
+        )
+        self._shipper = Shipper(self._log, options.publish)
+        self._log.on_signed = self._shipper.sweep
+        self._openings = Openings(
+            self._folder, recovery.next_number, recovery.ordinal, sync, self._was_opened,
+            self._fail_with,
+        )  # fmt: skip
+        self._sync = sync
+        self._journal: Journal
+        self._refusals: Refusals
+
+    # --- the start -------------------------------------------------------------------------------
+
+    @classmethod
+    async def start(
+        cls, options: RecorderOptions, sync: Callable[[int], None] = os.fdatasync
+    ) -> NodeRecorder:
+        """Recover, say so in the log, and open the node's session.
+
+        Raises RecordFailed, which names the place and the cure.
+        """
+        if not options.recipients:
+            raise RecordFailed(
+                "the record has no recipient, so nobody could read it: make a key with "
+                "`trailgate init` and name its recipient.pub in the settings"
+            )
+        try:
+            started = await asyncio.to_thread(
+                prepare, options.data, options.evidence, options.node, options.keys_url
+            )
+        except OSError as error:
+            raise RecordFailed(explain(options.data, error)) from error
+        recorder = cls(options, started, sync)
+        try:
+            await recorder._begin()
+        except OSError as error:
+            started.release()
+            raise RecordFailed(explain(options.data, error)) from error
+        except BaseException:
+            started.release()
+            raise
+        return recorder
+
+    async def _begin(self) -> None:
+        started, recovery, options = self._started, self._started.recovery, self._options
+        self._log.append(
+            "start", node=options.node, log=started.number, version=options.version,
+            readme=started.readme, vkey=started.tiles.signer.vkey,
+        )  # fmt: skip
+        for opening in recovery.openings:
+            self._opening_leaves(opening)
+        for kind, members in recovery.leaves():
+            self._log.append(kind, **members)
+        await self._log.sign()
+        await asyncio.to_thread(recovery.finish)
+        await asyncio.to_thread(self._first_state)
+        for closed in recovery.closed:
+            if closed.header.number in recovery.segments:
+                self._shipper.add_named(closed.path, closed.header.number)
+            else:
+                self._shipper.add(closed.path, closed.header, closed.frames)
+        self._journal = Journal(
+            self._folder, self._header, recovery.next_number, file_bytes=options.file_bytes,
+            rotate_seconds=options.rotate_seconds, sync_seconds=options.sync_seconds,
+            sync=self._sync, on_rotate=self._rotated, on_closed=self._shipper.add,
+            on_failed=self._failed_with,
+        )  # fmt: skip
+        self._shipper.needed_from = recovery.next_number
+        self._shipper.sweep()
+        self._log.journal_synced = self._journal_synced
+        self._log.start()
+        self._shipper.start()
+        self._node = await self._open({"version": options.version}, "node")
+        self._refusals = Refusals(self._node)
+
+    async def _journal_synced(self) -> None:
+        synced: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._journal.when_reached(self._journal.position, Level.DISK, synced.set_result)
+        if not await synced:
+            raise RecordFailed(self._journal.failed)
+
+    def _first_state(self) -> None:
+        recovery = self._started.recovery
+        sync_file_system(self._keys)
+        here = {closed.header.number for closed in recovery.closed}
+        State(
+            recovery.next_number, self._log.signed, recovery.ordinal,
+            tuple(sorted(here & recovery.segments)), (), boot_id(),
+        ).write(self._folder)  # fmt: skip
+        kept_openings.forget(self._folder, recovery.next_number)
+
+    def _header(self, number: int) -> Header:
+        started = self._started
+        return Header(self._options.node, started.number, number, os.urandom(16), now_text())
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    async def open(self, opening: Mapping[str, Any]) -> RecordedSession:
+        """As ports.Recorder. Raises RecordFailed.
+
+        Whoever is cancelled meanwhile leaves a session that is closed as soon as it is open.
+        """
+        task = asyncio.get_running_loop().create_task(self._open(opening, "session"))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_close_unwanted)
+            raise
+
+    async def _open(self, opening: Mapping[str, Any], kind: str) -> RecordedSession:
+        self._admit()
+        raw, key = os.urandom(16), seal.new_key()
+        session = RecordedSession(
+            raw, key, self._journal, self._salt, self._compression, self._was_closed
+        )
+        wraps = tuple(
+            (recipient.fingerprint, seal.wrap(key, session.id, recipient))
+            for recipient in self._options.recipients
+        )
+        meta = dict(opening) | {"session": session.id, "gateway": self._options.node}
+        need = len(_dump(meta)) + 256
+        self._journal.room(need + 4096)
+        session.reserve()
+        self._journal.reserve(need)
+        self._opening[session.id] = session
+        try:
+            await self._openings.add(Opening(session.id, kind, wraps))
+        except RecordFailed:
+            session.release()
+            del self._opening[session.id]
+            raise
+        finally:
+            self._journal.reserve(-need)
+        self._write_open(session, meta)
+        return session
+
+    def _admit(self) -> None:
+        """Refuse new sessions while there is no room to go on. Raises RecordFailed."""
+        self._journal.check()
+        if cause := self._journal.full or self._log.stuck:
+            raise RecordFailed(cause)
+
+    def _write_open(self, session: RecordedSession, meta: Mapping[str, Any]) -> None:
+        try:
+            fields = {**meta, "ordinal": session.ordinal}
+            session.append("open", "own", b"", _dump(fields))
+        except BaseException:
+            session.release()
+            del self._sessions[session.raw]
+            if not self._journal.failed:
+                self._log.append(
+                    "close", session=session.id, frames=0, root=EMPTY_ROOT.hex(),
+                    reason="interrupted",
+                )  # fmt: skip
+            raise
+
+    def _was_opened(self, opening: Opening) -> None:
+        session = self._opening.pop(opening.session)
+        session.ordinal = opening.ordinal
+        self._sessions[session.raw] = session
+        self._opened += 1
+        self._opening_leaves(opening)
+
+    def _opening_leaves(self, opening: Opening) -> None:
+        wraps, files = [], list[File]()
+        for recipient, wrap in opening.wraps:
+            digest = sha256(wrap).hexdigest()
+            wraps.append({"recipient": recipient, "sha256": digest})
+            files.append((self._keys / opening.session / f"{digest}.wrap", wrap, False))
+        self._log.append("key.wrap", files, session=opening.session, wraps=wraps)
+        self._log.append(
+            "open", session=opening.session, ordinal=opening.ordinal, kind=opening.kind
+        )
+
+    def _was_closed(self, session: RecordedSession, reason: str) -> None:
+        del self._sessions[session.raw]
+        self._payload_bytes += session.payload_bytes
+        self._log.append(
+            "close", session=session.id, frames=session.next, root=session.root(), reason=reason
+        )
+
+    # --- the rest of ports.Recorder --------------------------------------------------------------
+
+    def refused(self, event: Mapping[str, Any]) -> None:
+        self._refusals.record(event)
+
+    def reached(self, position: int, level: Level) -> bool:
+        return self._journal.reached(position, level)
+
+    def when_reached(self, position: int, level: Level, then: Callable[[bool], None]) -> None:
+        self._journal.when_reached(position, level, then)
+
+    async def policy_in_force(self, name: str, text: bytes) -> None:
+        """Keep a policy document beside the evidence, named by a leaf; once per text and start."""
+        digest = sha256(text).hexdigest()
+        if digest not in self._policies:
+            self._journal.check()
+            self._policies.add(digest)
+            files = [(self._options.evidence / "policy" / digest, text, True)]
+            self._log.append("policy", files, name=name, sha256=digest)
+
+    # --- the state that recovery starts from -----------------------------------------------------
+
+    def _rotated(self, number: int) -> None:
+        """Journal file `number` is about to begin."""
+        self._oldest_openings = self._openings.rotate(number)
+        self._saving = self._state(number)
+        if self._saver is None:
+            self._saver = asyncio.get_running_loop().create_task(self._save())
+
+    def _state(self, number: int) -> State:
+        sessions = tuple(
+            OpenSession(one.id, one.next, tuple(one.peaks)) for one in self._sessions.values()
+        )
+        return State(
+            number, self._log.size, self._openings.ordinal, self._shipper.named, sessions,
+            self._started.boot,
+        )  # fmt: skip
+
+    async def _save(self) -> None:
+        """Write the newest state once its leaves are signed; then older files may go."""
+        try:
+            while self._saving is not None:
+                state, oldest = self._saving, self._oldest_openings
+                self._saving = None
+                await self._log.durable(state.leaves - 1)
+                await asyncio.to_thread(self._write_state, state, oldest)
+                self._shipper.needed_from = state.file
+                self._shipper.sweep()
+        except RecordFailed:
+            log.debug("the state is not saved: the record failed")
+        except OSError as error:
+            # Files stay, and recovery reads more: nothing is lost.
+            log.error("state not saved", extra={"cause": explain(self._folder, error)})
+        finally:
+            self._saver = None
+
+    def _write_state(self, state: State, oldest: int) -> None:
+        sync_file_system(self._keys)
+        state.write(self._folder)
+        kept_openings.forget(self._folder, oldest)
+
+    # --- failing and ending ----------------------------------------------------------------------
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing can be recorded any more."""
+        return bool(self._journal.failed)
+
+    def when_failed(self, then: Callable[[str], None]) -> None:
+        """Call `then(cause)` once, on the loop, when nothing can be recorded any more."""
+        if self._journal.failed:
+            asyncio.get_running_loop().call_soon(then, self._journal.failed)
+        else:
+            self._then.append(then)
+
+    def _fail_with(self, cause: str) -> None:
+        self._journal.fail(cause)
+
+    def _failed_with(self, cause: str) -> None:
+        log.critical("the record failed", extra={"cause": cause})
+        self._log.failed(cause)
+        then, self._then = self._then, []
+        for call in then:
+            asyncio.get_running_loop().call_soon(call, cause)
+
+    def figures(self) -> Mapping[str, float]:
+        """For /metrics."""
+        journal = self._journal
+        files, bytes_ = self._shipper.waiting
+        live = self._sessions.values()
+        return {
+            "frames": journal.frames + journal.file.frames,
+            "bytes": journal.bytes + journal.file.at,
+            "payload_bytes": self._payload_bytes + sum(one.payload_bytes for one in live),
+            "open_sessions": len(self._sessions),
+            "journal_files_waiting": files,
+            "journal_bytes_waiting": bytes_,
+            "published": self._shipper.published,
+            "publish_failures": self._shipper.failures,
+            "syncs": journal.syncs,
+            "sync_seconds": journal.sync_seconds,
+            "refused_not_recorded": self._refusals.dropped,
+            "log_leaves": self._log.size,
+            "log_signed": self._log.signed,
+            "full": float(bool(journal.full or self._log.stuck)),
+        }
+
+    async def stop(self, publish_seconds: float = 10.0) -> None:
+        """Close what is open, publish, and sign the end. What could not be published stays."""
+        if self._stopping:
+            return
+        self._stopping = True
+        try:
+            await self._stop(publish_seconds)
+        except OSError as error:
+            # The next start makes the leaves that are missing from the journal.
+            log.error("log not completed", extra={"cause": explain(self._folder, error)})
+        finally:
+            self._started.release()
+
+    async def _stop(self, publish_seconds: float) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self.failed:
+            self._refusals.tell()
+            for session in list(self._sessions.values()):
+                session.close_now("drain", {"detail": "the gateway ended"})
+        await self._openings.stop()
+        await self._journal.stop()
+        await self._shipper.stop(publish_seconds)
+        if self.failed:
+            await self._log.stop()
+            return
+        self._log.append("stop", sessions=self._opened)
+        if (saver := self._saver) is not None:
+            await self._log.sign()
+            await saver
+        await self._log.stop()
+        state = self._state(self._journal.next_number)
+        await asyncio.to_thread(self._write_state, state, state.file)
+        self._shipper.needed_from = state.file
+        self._shipper.sweep()
+
+
+def _close_unwanted(task: asyncio.Task[RecordedSession]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close_now("client", {"detail": "left while the session was opened"})
+
+
+def _dump(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), default=str).encode()
