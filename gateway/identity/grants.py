@@ -86,6 +86,8 @@ class Minted:
     token: str
     grant: Grant
     lease_until: float | None = None
+    lease_seconds: float | None = None
+    """As granted, which may differ from what was asked."""
 
     def __repr__(self) -> str:
         return f"Minted(grant={self.grant.id!r})"
@@ -192,7 +194,8 @@ class Grants:
 
     async def _add(self, token: str, grant: Grant, lease: float | None) -> Minted:
         now = self.now()
-        until = None if lease is None else now + self.bounded_lease(lease)
+        granted = None if lease is None else self.bounded_lease(lease)
+        until = None if granted is None else now + granted
         added = await self.store.add_grant(
             grant,
             token_sha256(token),
@@ -205,7 +208,7 @@ class Grants:
         if added == "too_many_children":
             raise LimitReached(f"the grant has {self.limits.children} live children already")
         log.info("grant minted", extra={"grant": grant.id, "parent": grant.parent})
-        return Minted(token, grant, until)
+        return Minted(token, grant, until, granted)
 
     def bounded_lease(self, lease: float) -> float:
         return min(max(lease, self.limits.shortest_lease), self.limits.longest_lease)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Set
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -11,10 +13,13 @@ from starlette.requests import Request
 
 from gateway.admin.api.problems import Problem
 from gateway.admin.api.services import Services
+from gateway.identity.refusal import SHOWN
 from gateway.model import Grant
 
 BODY_CAP = 64 * 1024
 FIELDS_CAP = 32
+BODY_DEADLINE = 10.0
+"""Seconds; whoever sends more slowly would hold a connection that others need."""
 
 
 def services_of(request: Request) -> Services:
@@ -48,30 +53,51 @@ def label_of(caller: Grant | None) -> str:
 
 
 async def body_of(request: Request) -> bytes:
+    """The body, of bounded size and within a deadline. Raises Problem."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_CAP:
-            raise Problem(413, f"the body is over {BODY_CAP} bytes")
+    try:
+        async with asyncio.timeout(BODY_DEADLINE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_CAP:
+                    raise Problem(413, f"the body is over {BODY_CAP} bytes")
+    except TimeoutError:
+        raise Problem(408, f"the body did not come within {BODY_DEADLINE:.0f} s") from None
     return bytes(body)
 
 
-async def json_of(request: Request) -> dict[str, Any]:
-    """The body as a JSON object; an empty body is an empty one."""
+def _kind_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def json_of(request: Request, members: Set[str]) -> dict[str, Any]:
+    """The body as a JSON object of these members; an empty body is an empty one."""
     body = await body_of(request)
+    if body and _kind_of(request) != "application/json":
+        raise Problem(415, "send application/json")
     try:
-        document = json.loads(body or b"{}")
+        document = json.loads(body or b"{}", object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON") from None
     if not isinstance(document, dict):
         raise Problem(400, "the body must be a JSON object")
+    if unknown := set(document) - members:
+        shown = ", ".join(sorted(unknown))[:SHOWN]
+        raise Problem(400, f"unknown members: {shown}; known are {', '.join(sorted(members))}")
+    return document
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A member given twice means two things to two readers (RFC 8259 4)."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a member is given twice")
     return document
 
 
 async def form_of(request: Request) -> dict[str, str]:
     """The body as a form. RFC 6749 3.2: a parameter given twice is an error."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
+    if _kind_of(request) != "application/x-www-form-urlencoded":
         raise Problem(415, "send application/x-www-form-urlencoded")
     body = await body_of(request)
     try:

@@ -11,13 +11,13 @@ from starlette.routing import Route
 
 from gateway.admin.api.calls import admin_only, caller_of, json_of, label_of, services_of
 from gateway.admin.api.problems import Problem
+from gateway.identity.delegation import BOUNDS, LONGEST
 from gateway.identity.tree import grant_tree, rfc3339
 from gateway.model import Grant, Identity
 
 LOCAL_ISSUER = "trailgate:local"
 """Issuer of identities that the admin socket vouches for."""
 DEFAULT_LIFETIME = 3600.0
-LONGEST_LIFETIME = 366 * 86400.0
 DEFAULT_LEASE = 60.0
 TEXT_CAP = 256
 GROUPS_CAP = 64
@@ -69,12 +69,19 @@ async def revoke(request: Request) -> Response:
 async def renew_lease(request: Request) -> Response:
     """POST /api/v1/grants/ID/lease {"seconds": 60}, by an ancestor or an admin."""
     await _governing_caller(request)
-    seconds = _seconds(await json_of(request), "seconds", DEFAULT_LEASE)
+    seconds = _seconds(await json_of(request, {"seconds"}), "seconds", DEFAULT_LEASE)
     grant_id = request.path_params["id"]
-    until = await services_of(request).grants.renew_lease(grant_id, seconds)
+    grants = services_of(request).grants
+    until = await grants.renew_lease(grant_id, seconds)
     if until is None:
         raise Problem(409, "the grant has no lease that can be renewed: it lapsed or never had one")
-    return JSONResponse({"grant": grant_id, "lease_until": rfc3339(until)})
+    return JSONResponse(
+        {
+            "grant": grant_id,
+            "lease_until": rfc3339(until),
+            "lease_seconds": grants.bounded_lease(seconds),
+        }
+    )
 
 
 async def _governing_caller(request: Request) -> Grant | None:
@@ -95,9 +102,7 @@ async def _governing_caller(request: Request) -> Grant | None:
 async def mint_root(request: Request) -> Response:
     """POST /api/v1/token: a root grant for someone that this machine vouches for."""
     await admin_only(request)
-    asked = await json_of(request)
-    if unknown := set(asked) - {"subject", "name", "groups", "kind", "expires_in"}:
-        raise Problem(400, f"unknown members: {', '.join(sorted(unknown))}")
+    asked = await json_of(request, {"subject", "name", "groups", "kind", "expires_in"})
     identity = Identity(
         LOCAL_ISSUER,
         _text(asked, "subject"),
@@ -143,8 +148,8 @@ def _groups(asked: dict[str, Any]) -> tuple[str, ...]:
 
 def _seconds(asked: dict[str, Any], name: str, default: float) -> float:
     value = asked.get(name, default)
-    if type(value) not in (int, float) or not 0 < value <= LONGEST_LIFETIME:
-        raise Problem(400, f"{name} must be a number of seconds above 0")
+    if type(value) not in (int, float) or not 0 < value <= LONGEST:
+        raise Problem(400, f"{name} must be a number of seconds, {BOUNDS}")
     return float(value)
 
 

@@ -17,6 +17,7 @@ from gateway.identity.delegation import ACCESS_TOKEN, GRANT_TYPE, ExchangeError
 from gateway.identity.grants import Minted
 from gateway.identity.tree import rfc3339
 from gateway.model import Grant, Refused
+from gateway.store.interface import StoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ async def token(request: Request) -> Response:
         minted = await exchange.exchange(form)
     except Problem as problem:
         return _oauth_error("invalid_request", problem.detail, problem.status)
+    except StoreFailed as error:
+        log.error("exchange failed", extra={"cause": str(error)})
+        return _oauth_error("temporarily_unavailable", "the gateway's store does not answer", 503)
     except ExchangeError as error:
         log.warning("exchange refused", extra={"code": error.code, "cause": str(error)})
         status = 503 if error.code == "temporarily_unavailable" else 400
@@ -54,6 +58,7 @@ def token_response(minted: Minted, now: float) -> dict[str, Any]:
         "chain": list(grant.labels),
         "expires": rfc3339(grant.expires_at),
         "lease_until": rfc3339(minted.lease_until),
+        "lease_seconds": minted.lease_seconds,
     }
     narrowed = grant.narrowing[-1] if grant.narrowing else {}
     if isinstance(scope := narrowed.get("scope"), list):
@@ -71,7 +76,10 @@ def _oauth_error(code: str, description: str, status: int = 400) -> Response:
 async def revoke(request: Request) -> Response:
     """POST /oauth/revoke: whoever holds a token may end it, with all below it."""
     services = services_of(request)
-    form = await _form_with_token(request)
+    try:
+        form = await _form_with_token(request)
+    except Problem as problem:
+        return _oauth_error("invalid_request", problem.detail, problem.status)
     try:
         grant = await services.authenticator.login(form["token"])
     except Refused as refused:
@@ -86,7 +94,10 @@ async def introspect(request: Request) -> Response:
     """POST /oauth/introspect: about the caller's own token and those below it."""
     services = services_of(request)
     caller = await caller_of(request)
-    form = await _form_with_token(request)
+    try:
+        form = await _form_with_token(request)
+    except Problem as problem:
+        return _oauth_error("invalid_request", problem.detail, problem.status)
     try:
         grant = await services.authenticator.login(form["token"])
     except Refused as refused:
@@ -142,6 +153,7 @@ async def metadata(request: Request) -> Response:
         "introspection_endpoint": url + "/oauth/introspect",
         "grant_types_supported": [GRANT_TYPE],
         "token_endpoint_auth_methods_supported": ["none"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
         "authorization_details_types_supported": ["trailgate"],
         "response_types_supported": [],
     }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -25,10 +26,13 @@ class Problem(Exception):
         self.members = members
 
 
-def problem_response(status: int, detail: str, **members: object) -> Response:
+def problem_response(
+    status: int, detail: str, given: Mapping[str, str] | None = None, **members: object
+) -> Response:
+    """`given`: headers that belong to the status, such as `allow` to a 405."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
-    headers = {"cache-control": "no-store"}
+    headers = {"cache-control": "no-store", **(given or {})}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="trailgate"'
     return JSONResponse(body, status, headers, media_type="application/problem+json")
@@ -36,7 +40,7 @@ def problem_response(status: int, detail: str, **members: object) -> Response:
 
 async def on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return problem_response(error.status, error.detail, **error.members)
+    return problem_response(error.status, error.detail, None, **error.members)
 
 
 async def on_refused(request: Request, error: Exception) -> Response:
@@ -51,7 +55,7 @@ async def on_refused(request: Request, error: Exception) -> Response:
 
 async def on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem_response(error.status_code, error.detail)
+    return problem_response(error.status_code, error.detail, error.headers)
 
 
 async def on_store_failed(request: Request, error: Exception) -> Response:

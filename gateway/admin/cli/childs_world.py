@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,15 @@ PARENTS_OWN = (
     "PGSERVICE",
     "PGSERVICEFILE",
     "PGHOSTADDR",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGREQUIREAUTH",
+    "PGCHANNELBINDING",
 )
-"""Never inherited: the parent's authority, and settings that would lead around the gateway."""
+"""Never inherited: the parent's authority, and settings that lead around the gateway or that no
+link to it can meet."""
+PLACE = ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT")
+"""Inherited only while they name a target of the gateway, as an outer `run` set them."""
 
 
 def child_environment(
@@ -42,6 +50,8 @@ def child_environment(
         for name, value in parent.items()
         if name not in PARENTS_OWN and not any(secret in value for secret in parent_tokens)
     }
+    if not _is_ours(env, own["targets"]):
+        env = {name: value for name, value in env.items() if name not in PLACE}
     env["TRAILGATE_TOKEN"] = token
     env["TRAILGATE_URL"] = own.get("url") or fallback_url
     ca_path = _ca_path(parent, own, folder)
@@ -51,9 +61,14 @@ def child_environment(
     return env
 
 
+def _is_ours(env: Mapping[str, str], targets: Sequence[Mapping[str, Any]]) -> bool:
+    place = env.get("PGHOST"), env.get("PGPORT")
+    return any(place == (str(target["host"]), str(target["port"])) for target in targets)
+
+
 def _ca_path(parent: Mapping[str, str], own: Mapping[str, Any], folder: Path) -> str | None:
     if given := parent.get("TRAILGATE_CA_PATH"):
-        return given
+        return os.path.abspath(given)
     if not own.get("ca_pem"):
         return None
     path = folder / "ca.pem"

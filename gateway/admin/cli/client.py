@@ -61,9 +61,15 @@ class Gateway:
                 f"no gateway answers at {self.place.shown}: {error}",
                 "is it running? is TRAILGATE_URL (or --data) right, and TRAILGATE_CA_PATH its CA?",
             ) from None
-        if answer.is_success:
+        if not answer.is_success:
+            raise _failed(answer)
+        try:
             return answer.json() if answer.content else None
-        raise _failed(answer)
+        except ValueError:
+            raise Failed(
+                f"what answers at {self.place.shown} is no Trailgate gateway",
+                "set TRAILGATE_URL to the gateway's https address",
+            ) from None
 
     def with_token(self, token: str | None) -> Gateway:
         """The same gateway, called as somebody else."""
@@ -154,7 +160,7 @@ def _socket_place(path: str) -> Place:
 def token_in(env: Mapping[str, str]) -> str | None:
     """TRAILGATE_TOKEN, or what TRAILGATE_TOKEN_FILE holds now; None without either."""
     if token := env.get("TRAILGATE_TOKEN", "").strip():
-        return token
+        return _whole(token, "TRAILGATE_TOKEN")
     path = env.get("TRAILGATE_TOKEN_FILE")
     if not path:
         return None
@@ -168,6 +174,13 @@ def token_in(env: Mapping[str, str]) -> str | None:
         ) from None
     if not token:
         raise Failed(f"TRAILGATE_TOKEN_FILE {visible(path)} is empty", "write a token into it")
+    return _whole(token, f"TRAILGATE_TOKEN_FILE {visible(path)}")
+
+
+def _whole(token: str, place: str) -> str:
+    """A token that a header can carry: else its library would quote it in its complaint."""
+    if not all("!" <= character <= "~" for character in token):
+        raise Failed(f"{place} holds more than a token", "it must be one word and nothing else")
     return token
 
 

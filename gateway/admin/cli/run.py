@@ -29,7 +29,8 @@ from gateway.admin.cli.options import data_option
 from gateway.admin.cli.output import Failed
 
 LEASE_SECONDS = 60
-RENEW_EVERY = 20.0
+RENEWALS = 3
+"""In the time of a lease, so that one may fail."""
 RETRY_EVERY = 5.0
 ROOT_LIFETIME = 86400.0
 OWN_FAILURE = 125
@@ -45,7 +46,19 @@ PASSED_ON = {
 }
 
 
+class Run(click.Command):
+    """A mistake in our own options is our failure, not the command's."""
+
+    def make_context(self, *given: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*given, **extra)
+        except click.UsageError as error:
+            error.exit_code = OWN_FAILURE  # type: ignore[misc]
+            raise
+
+
 @click.command(
+    cls=Run,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="""\b
 Examples:
@@ -134,6 +147,7 @@ def _revoke(lease: Lease) -> None:
 
 def _run_child(lease: Lease, command: tuple[str, ...], target: str | None) -> int:
     # Blocked before any thread starts, so that each inherits it and sigwaitinfo gets them all.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would vanish unannounced
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON | {signal.SIGCHLD})
     folder = Path(tempfile.mkdtemp(prefix="trailgate-run-"))
     ended = threading.Event()
@@ -198,16 +212,20 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
 def _renew(lease: Lease, ended: threading.Event) -> None:
     """Keep the grant alive with the parent's authority until the command ends."""
     path = f"/api/v1/grants/{lease.child['grant']}/lease"
-    pause = RENEW_EVERY
+    every = lease.child["lease_seconds"] / RENEWALS  # the gateway may give less than was asked
+    pause, said = every, ""
     while not ended.wait(pause):
-        pause = RENEW_EVERY
         try:
             lease.gateway.call("POST", path, json={"seconds": LEASE_SECONDS})
+            pause, said = every, ""
         except Failed as failed:
-            if status_of(failed) in (401, 404, 409):
+            if status_of(failed) in (404, 409):
                 _say(f"the agent's grant has ended: {failed.message}")
                 return
-            pause = RETRY_EVERY
+            if failed.message != said:
+                _say(f"the agent's grant was not renewed: {failed.message}")
+            # Tried again even after a 401: the file that holds the parent's token is renewed too.
+            pause, said = min(every, RETRY_EVERY), failed.message
 
 
 def _say(message: str) -> None:

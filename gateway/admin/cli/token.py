@@ -7,6 +7,7 @@ A child of the token in TRAILGATE_TOKEN (or _FILE) if there is one, else a new r
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,19 @@ def _token(
 
 
 def write_private(path: Path, text: str) -> None:
-    """A file that only its owner can read, new or emptied first. Raises Failed."""
+    """A new file that only its owner can read, in the place of what was there. Raises Failed.
+
+    Renamed when it is whole: who reads the file meanwhile, or has the old one open, sees no part.
+    """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(text)
+        descriptor, fresh = tempfile.mkstemp(prefix=".trailgate-", dir=path.parent)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.rename(fresh, path)
+        except BaseException:
+            os.unlink(fresh)
+            raise
     except OSError as error:
         raise Failed(f"{path}: {error.strerror}", "name a file that you may write") from None
 
