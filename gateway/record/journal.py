@@ -247,7 +247,7 @@ class Journal:
 
     def arm(self) -> None:
         """Something was written: it is synced within `sync_seconds`."""
-        if self.timer is None and not self.failed:
+        if self.timer is None and not self.failed and not self._stopped:
             self.timer = self._loop.call_later(self._sync_seconds, self.sync_now)
 
     def sync_now(self) -> None:
@@ -255,7 +255,7 @@ class Journal:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self._syncing is None and not self.failed:
+        if self._syncing is None and not self.failed and not self._stopped:
             self._syncing = self._loop.create_task(self._sync())
 
     async def _sync(self) -> None:
@@ -316,7 +316,7 @@ class Journal:
 
     async def stop(self) -> None:
         """Close the file that is written; afterwards nothing can be appended."""
-        self._stopped = True
+        self._stopped = True  # what waits for a sync is told at the end of this
         for timer in (self.timer, self._aging, self._again):
             if timer is not None:
                 timer.cancel()

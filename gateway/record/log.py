@@ -42,8 +42,14 @@ def now_text() -> str:
 class TileLog:
     """The files of one log. Blocking; one thread at a time."""
 
-    def __init__(self, folder: Path, signer: nodekey.NoteSigner) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        signer: nodekey.NoteSigner,
+        put: Callable[[Path, bytes, Path], None] = durable.put,
+    ) -> None:
         self.folder = folder
+        self._put = put
         self.signer = signer
         self._unfinished = folder / ".unfinished"
         self._tree = TileTree()
@@ -58,7 +64,7 @@ class TileLog:
         self._unfinished.unlink(missing_ok=True)
         vkey = self.signer.vkey.encode() + b"\n"
         if nodekey.read_vkey(self.folder) != self.signer.vkey:
-            durable.put(self.folder / "node.vkey", vkey, self._unfinished)
+            self._put(self.folder / "node.vkey", vkey, self._unfinished)
         note = self._latest()
         if note is not None:
             size, root = self.signer.open(note)
@@ -70,7 +76,7 @@ class TileLog:
                 )
             self.signed = size
             if self._read("checkpoint") != note:
-                durable.put(self.folder / "checkpoint", note, self._unfinished)
+                self._put(self.folder / "checkpoint", note, self._unfinished)
         self._remove_beyond()
         self._edges = [self.signed]
 
@@ -152,12 +158,12 @@ class TileLog:
         for name in list(self._dirty):
             path = self.folder / name
             durable.make_folder(path.parent)
-            durable.put(path, self._dirty[name], self._unfinished)
+            self._put(path, self._dirty[name], self._unfinished)
             del self._dirty[name]
         size = self._tree.size
         note = self.signer.checkpoint(size, self._tree.root())
-        durable.put(self.folder / "checkpoints" / str(size), note, self._unfinished)
-        durable.put(self.folder / "checkpoint", note, self._unfinished)
+        self._put(self.folder / "checkpoints" / str(size), note, self._unfinished)
+        self._put(self.folder / "checkpoint", note, self._unfinished)
         self.signed = size
         self._edges.append(size)
         self._forget_edges()
