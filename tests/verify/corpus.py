@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 AT = "2026-11-24T12:00:00.000000Z"
-KINDS = {"open": 1, "request": 2, "answer": 3, "close": 7, "node": 10}
+KINDS = {"open": 1, "request": 2, "answer": 3, "event": 6, "close": 7, "node": 10}
+META = b'{"at":0}'
 
 
 def dump(value: Any) -> bytes:
@@ -121,9 +122,16 @@ class Corpus:
         self.put(self.root / "policy" / sha(text), text)
         self.leaf("policy", name="p", sha256=sha(text))
 
-    def frame(self, session: SessionWriter, generation: bytes, kind: str, payload: bytes) -> bytes:
+    def frame(
+        self,
+        session: SessionWriter,
+        generation: bytes,
+        kind: str,
+        payload: bytes,
+        meta: bytes = META,
+    ) -> bytes:
         number, sequence = KINDS[kind], len(session.leaves)
-        sealed, digest, compression, meta = b"", bytes(32), 0, b'{"at":0}'
+        sealed, digest, compression = b"", bytes(32), 0
         if payload:
             salt, plain = os.urandom(16), payload
             digest = hashlib.sha256(salt + payload).digest()
@@ -142,26 +150,34 @@ class Corpus:
 
     def segment(self, number: int, steps: list[tuple[SessionWriter, str, bytes]]) -> Path:
         """A closed journal file of these frames, and its leaf."""
+        data = self.file(number, [(*step, META) for step in steps])
+        return self.shipped(number, data, len(steps))
+
+    def file(self, number: int, steps: list[tuple[SessionWriter, str, bytes, bytes]]) -> bytes:
+        """A closed journal file of these frames: session, kind, payload, metadata."""
         generation = os.urandom(16)
         header = dump({"format": 1, "node": self.node, "log": 0, "number": number,
                        "generation": generation.hex(), "created": AT})  # fmt: skip
         data = b"TGJRNL01" + struct.pack("<I", len(header)) + header
         data += struct.pack("<I", zlib.crc32(header))
         rows: dict[str, dict[str, Any]] = {}
-        for session, kind, payload in steps:
+        for session, kind, payload, meta in steps:
             sequence, offset = len(session.leaves), len(data)
-            data += self.frame(session, generation, kind, payload)
+            data += self.frame(session, generation, kind, payload, meta)
             row = rows.setdefault(
                 session.id, {"session": session.id, "first": sequence, "offset": offset}
             )
             row.update(last=sequence, peaks=peaks(session.leaves))
         footer = dump({"frames": len(steps), "sessions": list(rows.values())})
         data += bytes(4) + footer + struct.pack("<II", len(footer), zlib.crc32(footer))
-        data += b"TGFOOT01"
+        return data + b"TGFOOT01"
+
+    def shipped(self, number: int, data: bytes, frames: int) -> Path:
+        """Publish a closed journal file."""
         name = f"seg/{self.node}/20261124/{sha(data)}"
         self.put(self.root / name, data)
         self.leaf("segment", object=name, sha256=sha(data), bytes=len(data),
-                  frames=len(steps), number=number)  # fmt: skip
+                  frames=frames, number=number)  # fmt: skip
         return self.root / name
 
     def write(self) -> None:
