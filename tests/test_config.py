@@ -70,7 +70,8 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_cure(tmp_path: Pat
         "trailgate.yaml:3:44: listeners.https: 'nowhere' is not an address; write HOST:PORT",
         "trailgate.yaml:4:24: evidence.durability: 'disc' is not one of its words; "
         "did you mean 'disk'?",
-        "trailgate.yaml:5:9: limits: expected a mapping, found a list",
+        "trailgate.yaml:5:9: limits: expected a mapping, found a list; "
+        "write KEY: VALUE lines, or {KEY: VALUE}",
         f"trailgate.yaml:7:1: the key 'log_level' stands twice; "
         f"first at {tmp_path}/trailgate.yaml:6:1",
     ]

@@ -19,7 +19,7 @@ from gateway.config.settings import (
     TlsFiles,
     load_settings,
 )
-from gateway.config.values import Address, ObjectName, Secret, Store
+from gateway.config.values import Address, ObjectName, PublicKey, Secret, Store
 
 __all__ = [
     "Address",
@@ -34,6 +34,7 @@ __all__ = [
     "Objects",
     "PersonObject",
     "Place",
+    "PublicKey",
     "RecipientObject",
     "Secret",
     "Settings",

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from gateway.config.reading import BAD, ConfigError, Mistake, Reader, key_of, nearest
-from gateway.config.values import Address, ObjectName, Secret
+from gateway.config.references import Written, check_doubles, check_references
+from gateway.config.values import Address, ObjectName, PublicKey, Secret
 from gateway.model import Credential, Target, Tls
 from gateway.protocols import ProtocolDefinition, discover
 
@@ -136,7 +137,7 @@ class RecipientObject:
     """`recipient: NAME`: a public key that session keys are wrapped to."""
 
     recipient: ObjectName
-    key: Secret
+    key: PublicKey
     view: Literal["delivered"] = "delivered"
 
 
@@ -168,31 +169,12 @@ class Objects:
         return self.credentials.get(name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """One object as it stands in a file."""
-
-    kind: str
-    name: str
-    value: Any
-    options: object
-    reader: Reader
-    node: yaml.Node
-
-    def at(self, key: str) -> yaml.Node:
-        """The node of one of its keys, for a message; the object itself where there is none."""
-        for name, value in getattr(self.node, "value", ()):
-            if getattr(name, "value", None) == key:
-                return value  # type: ignore[no-any-return]
-        return self.node
-
-
 def load_objects(paths: Iterable[Path]) -> tuple[Objects, tuple[Mistake, ...]]:
     """Read files, and the *.yaml of folders. Raises ConfigError with every mistake in them."""
     readers = [Reader(path) for path in yaml_files(paths)]
     written = [one for reader in readers for one in _read(reader)]
-    _check_doubles(written)
-    _check_references(written)
+    check_doubles(written)
+    check_references(written, KINDS)
     mistakes = [mistake for reader in readers for mistake in reader.mistakes]
     if mistakes:
         raise ConfigError(mistakes)
@@ -210,12 +192,12 @@ def yaml_files(paths: Iterable[Path]) -> list[Path]:
     ]
 
 
-def _read(reader: Reader) -> list[_Written]:
+def _read(reader: Reader) -> list[Written]:
     objects = [_object(reader, node) for node in reader.documents() if node.tag[-5:] != ":null"]
     return [one for one in objects if one is not None]
 
 
-def _object(reader: Reader, node: yaml.Node) -> _Written | None:
+def _object(reader: Reader, node: yaml.Node) -> Written | None:
     pairs = reader.pairs(node, "object")
     if not pairs:
         return None
@@ -232,7 +214,7 @@ def _object(reader: Reader, node: yaml.Node) -> _Written | None:
     value = reader.fields(pairs, KINDS[kind], at)
     if value is BAD or options is BAD:
         return None
-    return _Written(kind, getattr(value, kind), value, options, reader, node)
+    return Written(kind, getattr(value, kind), value, options, reader, node)
 
 
 def _options(reader: Reader, pairs: dict[str, tuple[yaml.Node, yaml.Node]], at: str) -> Any:
@@ -260,67 +242,7 @@ def _own_keys(definition: ProtocolDefinition) -> set[str]:
     return {key_of(item) for item in dataclasses.fields(definition.options)}
 
 
-def _check_doubles(written: list[_Written]) -> None:
-    first: dict[tuple[str, str], _Written] = {}
-    listeners: dict[tuple[str, int], _Written] = {}
-    for one in written:
-        there = first.setdefault((one.kind, one.name), one)
-        if there is not one:
-            place = there.reader.place(there.node)
-            one.reader.wrong(
-                one.node, f"{one.kind} {one.name} is declared twice", f"first at {place}"
-            )
-        listen = one.value.listen if one.kind == "target" else None
-        if listen is not None and listen.port:
-            there = listeners.setdefault((listen.host, listen.port), one)
-            if there is not one:
-                one.reader.wrong(
-                    one.at("listen"), f"{listen} is target {there.name}'s", "choose another port"
-                )
-
-
-def _check_references(written: list[_Written]) -> None:
-    names = {kind: [one.name for one in written if one.kind == kind] for kind in KINDS}
-    for one in written:
-        if one.kind == "target":
-            _check_target(one, names["credential"])
-        for issuer in _issuers_named(one):
-            if issuer not in names["issuer"]:
-                one.reader.wrong(
-                    one.node,
-                    f"{one.kind} {one.name}: no issuer {issuer!r}",
-                    nearest(issuer, names["issuer"]),
-                )
-        if one.kind == "credential" and one.value.secret is None:
-            if one.value.login not in ("trust", "certificate"):
-                cure = 'add secret: {from: "file:PATH"}'
-                one.reader.wrong(one.node, f"credential {one.name} has no secret", cure)
-
-
-def _issuers_named(one: _Written) -> list[str]:
-    if one.kind == "agent":
-        return [one.value.issuer]
-    return [each.issuer for each in one.value.identities] if one.kind == "person" else []
-
-
-def _check_target(one: _Written, credentials: list[str]) -> None:
-    at, target = f"target {one.name}", one.value
-    for name in target.credentials:
-        if name not in credentials:
-            one.reader.wrong(
-                one.at("credentials"), f"{at}: no credential {name!r}", nearest(name, credentials)
-            )
-    for key in ("credentials", "databases"):
-        if not getattr(target, key):
-            one.reader.wrong(one.at(key), f"{at}.{key}: the list is empty", "name at least one")
-    if target.plain and not (target.listen and target.listen.loopback):
-        cure = "add listen: 127.0.0.1:PORT or remove plain"
-        one.reader.wrong(one.at("plain"), f"{at}: plain links need a loopback listener", cure)
-    if target.tls.mode == "disable" and target.tls.ca_path:
-        one.reader.wrong(one.at("tls"), f"{at}.tls: ca_path without TLS", "remove one of them")
-
-
-def _gathered(written: list[_Written]) -> Objects:
+def _gathered(written: list[Written]) -> Objects:
     by_kind: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
     for one in written:
         value = one.value

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
+from yaml.reader import ReaderError
 
 _CORE = (
     ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), "~nN\0"),
@@ -33,6 +34,11 @@ _WORDS = {"map": "a mapping", "seq": "a list", "str": "text", "null": "nothing"}
     "float": "a number",
     "bool": "true or false",
 }
+
+NUMBER_CAP = 24
+"""Digits."""
+FILE_CAP = 4 << 20
+"""Bytes; a gateway with ten thousand targets needs two MiB."""
 
 T = TypeVar("T")
 
@@ -82,7 +88,14 @@ class ConfigError(Exception):
 
 
 class Wrong(ValueError):
-    """Raised by a type's own `parse`: the message, and the cure behind a `;`."""
+    """Raised by a type's own `parse`: the message, and the cure behind a `;`.
+
+    `key`: which key of a dataclass is wrong, when it is the dataclass that raises.
+    """
+
+    def __init__(self, text: str, key: str = "") -> None:
+        super().__init__(text)
+        self.key = key
 
 
 class _Bad:
@@ -121,16 +134,41 @@ class Reader:
 
     def documents(self) -> list[yaml.Node]:
         """The file's documents as nodes; none when it cannot be read or parsed."""
+        text = self._text if self._text is not None else self._read()
+        if text is None:
+            return []
         try:
-            text = self.path.read_text("utf-8") if self._text is None else self._text
             return [node for node in yaml.compose_all(text, _CoreLoader) if node is not None]
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = Place(str(self.path), mark.line + 1, mark.column + 1) if mark else self._top()
-            self.mistakes.append(Mistake(place, f"not valid YAML: {error.problem}"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            self.mistakes.append(Mistake(self._top(), f"cannot be read: {error}"))
+            self._unreadable(f"not valid YAML: {error.problem}", _yaml_cure(str(error)), place)
+        except ReaderError as error:
+            lines = text[: error.position].split("\n")
+            place = Place(str(self.path), len(lines), len(lines[-1]) + 1)
+            self._unreadable("a character that YAML does not allow", "remove it", place)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            self._unreadable("not valid YAML: nested too deeply", "write it flatter")
         return []
+
+    def _read(self) -> str | None:
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(FILE_CAP + 1)
+            if len(content) <= FILE_CAP:
+                return content.decode("utf-8")
+            self._unreadable(f"the file is over {FILE_CAP >> 20} MiB", "split it into several")
+        except OSError as error:
+            cure = "name a file that this user may read"
+            self._unreadable(f"cannot be read: {error.strerror}", cure)
+        except UnicodeDecodeError as error:
+            before = content[: error.start].split(b"\n")
+            place = Place(str(self.path), len(before), len(before[-1]) + 1)
+            self._unreadable("the file is not UTF-8", "save it as UTF-8", place)
+        return None
+
+    def _unreadable(self, message: str, cure: str, place: Place | None = None) -> None:
+        self.mistakes.append(Mistake(place or self._top(), message, cure))
 
     def _top(self) -> Place:
         return Place(str(self.path), 1, 1)
@@ -150,13 +188,14 @@ class Reader:
     def pairs(self, node: yaml.Node, at: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """The keys of a mapping, each with its key node and value node; doubles are mistakes."""
         if not isinstance(node, yaml.MappingNode):
-            self.wrong(node, f"{at or 'settings'}: expected a mapping, found {found(node)}")
+            cure = "write KEY: VALUE lines, or {KEY: VALUE}"
+            self.wrong(node, f"{at or 'settings'}: expected a mapping, found {found(node)}", cure)
             return {}
         pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         before = f"{at}: " if at else ""
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self.wrong(key, f"{before}a key must be text")
+                self.wrong(key, f"{before}a key must be text", "write KEY: VALUE")
             elif key.value in pairs:
                 first = self.place(pairs[key.value][0])
                 self.wrong(key, f"{before}the key {key.value!r} stands twice", f"first at {first}")
@@ -219,8 +258,13 @@ class Reader:
 
     def _scalar(self, node: yaml.Node, kind: Any, at: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
-            return self.wrong(node, f"{at}: expected {_expected(kind)}, found {found(node)}")
+            message = f"{at}: expected {_expected(kind)}, found {found(node)}"
+            return self.wrong(node, message, "write one value")
         tag = node.tag.removeprefix(_TAG)
+        if kind is Path and tag == "str" and not node.value:
+            return self.wrong(node, f"{at}: the path is empty", "name a file or remove the key")
+        if kind in (int, float) and len(node.value) > NUMBER_CAP:
+            return self.wrong(node, f"{at}: the number is too long", "write a smaller one")
         if kind is Path and tag == "str":
             return (self.folder / Path(node.value).expanduser()).absolute()
         if kind is str and tag == "str":
@@ -231,7 +275,8 @@ class Reader:
             return int(node.value, 0) if node.value[:2] in ("0o", "0x") else int(node.value)
         if kind is float and tag in ("int", "float"):
             return float(node.value)
-        cure = "put it in quotes" if kind in (str, Path) and tag != "null" else ""
+        quotes = kind in (str, Path) and tag != "null"
+        cure = "put it in quotes" if quotes else f"write {_expected(kind)}"
         return self.wrong(node, f"{at}: expected {_expected(kind)}, found {found(node)}", cure)
 
     def fields(
@@ -257,9 +302,20 @@ class Reader:
         try:
             return kind(**given)
         except ValueError as error:
-            first = next(iter(pairs.values()), (None,))[0]
-            self.wrong(first, f"{at + ': ' if at else ''}{error}")
+            key = getattr(error, "key", "")
+            place = pairs[key][1] if key in pairs else next(iter(pairs.values()), (None,))[0]
+            message, _, cure = str(error).partition("; ")
+            where = ".".join(part for part in (at, key) if part)
+            self.wrong(place, f"{where + ': ' if where else ''}{message}", cure)
         return BAD
+
+
+def _yaml_cure(problem: str) -> str:
+    if "\\t" in problem:
+        return "indent with spaces, not tabs"
+    if "alias" in problem:
+        return "define the anchor with & before the * that uses it"
+    return "check quotes, brackets and indentation there"
 
 
 def found(node: yaml.Node) -> str:

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
 
 from gateway.config.reading import BAD, ConfigError, Mistake, Reader, Wrong, nearest, setting
-from gateway.config.values import Address, Store
+from gateway.config.values import Address, BaseUrl, Store
 from gateway.protocols import discover
 
 
@@ -36,8 +37,14 @@ def _hostname() -> NodeName:
 class TlsFiles:
     """The certificate that listeners show. Without it a CA of DATA's own signs one."""
 
-    cert_path: Path | None = setting("PEM file with the certificate and its chain", default=None)
-    key_path: Path | None = setting("PEM file with the private key", default=None)
+    cert_path: Path | None = setting(
+        "PEM file with the certificate and its chain",
+        example="/etc/trailgate/tls.crt",
+        default=None,
+    )
+    key_path: Path | None = setting(
+        "PEM file with the private key", example="/etc/trailgate/tls.key", default=None
+    )
     names: tuple[str, ...] = setting(
         "names and addresses in a self-made certificate, besides localhost", default=()
     )
@@ -58,11 +65,23 @@ class EvidenceSettings:
         default=None,
     )
     region: str | None = setting("S3: region", example="eu-central-1", default=None)
-    endpoint: str | None = setting("S3: another endpoint, for MinIO and the like", default=None)
+    endpoint: str | None = setting(
+        "S3: another endpoint, for MinIO and the like",
+        example="https://minio.example:9000",
+        default=None,
+    )
     durability: Literal["process", "disk"] = setting(
         "process: survives the process; disk: synced, survives a power loss", default="process"
     )
     compression: Literal["lz4", "none"] = setting("of payloads, before sealing", default="lz4")
+
+
+MAY_BE_NOTHING = {"drain_seconds", "store_grace_seconds"}
+LARGEST = 1_000_000
+
+
+def _bounds(name: str) -> str:
+    return f"write {'0' if name in MAY_BE_NOTHING else 'more than 0'}, at most {LARGEST}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +100,45 @@ class LimitSettings:
     chain_depth: int = setting("actors below an origin", default=8)
     children: int = setting("live children of one grant", default=64)
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            least = 0 if item.name in MAY_BE_NOTHING else math.ulp(0.0)
+            if not least <= value <= LARGEST:
+                raise Wrong(f"{value} is out of bounds; {_bounds(item.name)}", item.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `trailgate.yaml` says, checked, with defaults in place."""
 
     data: Path = setting("journal, evidence, state and the admin socket")
-    node: NodeName = setting("this gateway's name in the record", default_factory=_hostname)
+    node: NodeName = setting(
+        "this gateway's name in the record; default: the host's",
+        example="gw1",
+        default_factory=_hostname,
+    )
     listeners: Mapping[str, Address] = setting(
         "where clients come in: a protocol's name, or https for the API",
         default_factory=dict,
     )
-    url: str = setting("how clients reach the https listener from outside", default="")
+    url: BaseUrl = setting(
+        "how clients reach the https listener from outside",
+        example="https://gateway.example:8443",
+        default=BaseUrl(""),
+    )
     tls: TlsFiles = setting("the certificate of listeners", default=TlsFiles())
-    store: Path | None = setting("the SQLite file; default: DATA/state.sqlite", default=None)
+    store: Path | None = setting(
+        "the SQLite file; default: DATA/state.sqlite",
+        example="/var/lib/trailgate/state.sqlite",
+        default=None,
+    )
     evidence: EvidenceSettings = setting("the record", default=EvidenceSettings())
     limits: LimitSettings = setting("caps and deadlines", default=LimitSettings())
     objects: tuple[Path, ...] = setting("files or folders with objects", default=())
     policies: tuple[Path, ...] = setting("files or folders with policies", default=())
     log_level: Literal["debug", "info", "warning", "error"] = setting(
-        "how much is logged", default="info"
+        "how much is logged: debug, info, warning or error", default="info"
     )
     file: Path | None = field(default=None, init=False)
 
@@ -118,7 +156,7 @@ def load_settings(path: Path, text: str | None = None) -> tuple[Settings, tuple[
     reader = Reader(path, text)
     nodes = reader.documents()
     if not reader.mistakes and len(nodes) != 1:
-        reader.wrong(nodes[1] if nodes else None, "settings are one YAML document")
+        reader.wrong(nodes[1] if nodes else None, "settings are one YAML document", "write one")
     settings = reader.value(nodes[0], Settings, "") if nodes else BAD
     if nodes:
         _check_listeners(reader, nodes[0])
@@ -153,7 +191,11 @@ def _check_evidence(reader: Reader, settings: Settings, root: yaml.Node) -> None
         cure = "write keys: s3://KEYS-BUCKET/PREFIX with the prefix of `to`"
         reader.wrong(root, "evidence: `to` and `keys` do not fit each other", cure)
     elif not keys.bucket:
-        reader.wrong(root, "evidence: `keys` is for S3; in a folder they lie beside the evidence")
+        reader.wrong(
+            root,
+            "evidence: `keys` is for S3; in a folder they lie beside the evidence",
+            "remove keys",
+        )
 
 
 def _check_tls(reader: Reader, settings: Settings, root: yaml.Node) -> None:
@@ -162,4 +204,4 @@ def _check_tls(reader: Reader, settings: Settings, root: yaml.Node) -> None:
         reader.wrong(root, "tls: cert_path and key_path belong together", "give both or neither")
     for path in (files.cert_path, files.key_path):
         if path is not None and not path.is_file():
-            reader.wrong(root, f"tls: {path} is not a file")
+            reader.wrong(root, f"tls: {path} is not a file", "name a PEM file")

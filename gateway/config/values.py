@@ -14,6 +14,8 @@ import yaml
 
 from gateway.config.reading import BAD, Reader, Wrong, nearest
 
+SECRET_CAP = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -39,6 +41,16 @@ class Address:
     @property
     def loopback(self) -> bool:
         return self.host in ("127.0.0.1", "::1", "localhost")
+
+
+class BaseUrl(str):
+    """https://HOST[:PORT][/PATH], without a slash at its end: paths are put behind it."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if not re.fullmatch(r"https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?", text):
+            raise Wrong(f"{text!r} is not where clients reach the API; write https://HOST:PORT")
+        return cls(text.rstrip("/"))
 
 
 class ObjectName(str):
@@ -82,10 +94,15 @@ class Secret:
     @classmethod
     def _written(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
         value = reader.value(node, str, at)
-        if value is not BAD:
+        if value is BAD:
+            return BAD
+        if cls.kept_from_others():
             reader.warn(node, f"{at}: the secret stands in the file", 'use {from: "file:PATH"}')
-            value = cls(value)
-        return value
+        return cls(value)
+
+    @classmethod
+    def kept_from_others(cls) -> bool:
+        return True
 
     @classmethod
     def _fetched(cls, reader: Reader, node: yaml.Node, source: str, at: str) -> Any:
@@ -98,13 +115,27 @@ class Secret:
             )
         path = reader.folder / Path(rest).expanduser()
         try:
-            value = path.read_text("utf-8")
-            mode = path.stat().st_mode
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                content = file.read(SECRET_CAP + 1)
+            value = content.decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            return reader.wrong(node, f"{at}: {path} cannot be read: {_reason(error)}")
-        if mode & stat.S_IROTH and os.name == "posix":
+            cure = "name a text file that this user may read"
+            return reader.wrong(node, f"{at}: {path} cannot be read: {_reason(error)}", cure)
+        if len(content) > SECRET_CAP or not value.strip():
+            size = "empty" if not value.strip() else f"over {SECRET_CAP} bytes"
+            return reader.wrong(node, f"{at}: {path} is {size}", "put the secret and nothing else")
+        if cls.kept_from_others() and mode & stat.S_IROTH and os.name == "posix":
             reader.warn(node, f"{at}: {path} can be read by everybody", f"chmod 600 {path}")
         return cls(value.rstrip("\r\n"), source)
+
+
+class PublicKey(Secret):
+    """What is read as a secret is, and may be seen by everybody."""
+
+    @classmethod
+    def kept_from_others(cls) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

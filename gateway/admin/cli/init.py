@@ -84,7 +84,9 @@ COMMAND = command
 
 def settings_text(data: Path) -> str:
     """trailgate.yaml with every setting, its meaning and its default, derived from the types."""
-    lines = ["# Settings of a Trailgate gateway. What is commented out shows the default."]
+    lines = [
+        "# Settings of a Trailgate gateway. What is commented out shows the default, or an example."
+    ]
     for item in dataclasses.fields(Settings):
         if item.init:
             lines += _lines(item, get_type_hints(Settings)[item.name], data)
@@ -109,13 +111,14 @@ def _lines(item: dataclasses.Field[Any], kind: Any, data: Path) -> Iterator[str]
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
         yield f"# {key}:"
         for inner in dataclasses.fields(kind):
-            yield f"#   {key_of(inner)}: {_shown(inner):<28}  # {inner.metadata.get('doc', '')}"
+            written = f"{key_of(inner)}: {_shown(inner)}"
+            yield f"#   {written:<38}  # {inner.metadata.get('doc', '')}"
     else:
         yield f"# {key}: {_shown(item)}"
 
 
 def _shown(item: dataclasses.Field[Any]) -> str:
     """A default as YAML; an example where the default is nothing."""
-    if item.default in (dataclasses.MISSING, None):
+    if item.default in (dataclasses.MISSING, None, ""):
         return str(item.metadata.get("example", ""))
     return "[]" if item.default == () else str(item.default)

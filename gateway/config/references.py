@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What objects must be to each other: named once, and naming only what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gateway.config.reading import Reader, nearest
+from gateway.identity.jwks import KEY_TYPES, checked_url
+from gateway.record.recipients import BadKey, Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One object as it stands in a file."""
+
+    kind: str
+    name: str
+    value: Any
+    options: object
+    reader: Reader
+    node: yaml.Node
+
+    def at(self, key: str) -> yaml.Node:
+        """The node of one of its keys, for a message; the object itself where there is none."""
+        for name, value in getattr(self.node, "value", ()):
+            if getattr(name, "value", None) == key:
+                return value  # type: ignore[no-any-return]
+        return self.node
+
+
+def check_doubles(written: list[Written]) -> None:
+    """Names, listeners, issuers' URLs and identities: each is one object's alone."""
+    first: dict[tuple[str, ...], Written] = {}
+    for one in written:
+        for key, what, node in _claimed(one):
+            there = first.setdefault(key, one)
+            if there is not one:
+                place = there.reader.place(there.node)
+                cure = f"first at {place}, {there.kind} {there.name}"
+                one.reader.wrong(node, f"{one.kind} {one.name} {what}", cure)
+
+
+def _claimed(one: Written) -> Iterator[tuple[tuple[str, ...], str, yaml.Node]]:
+    """What an object has for itself: a key, what to say if another has it, and where."""
+    yield (one.kind, one.name), "is declared twice", one.node
+    if one.kind in ("agent", "person"):
+        yield ("name", one.name), "has the name of another agent or person", one.node
+    if one.kind == "issuer":
+        yield ("url", one.value.url), "has the url of another issuer", one.at("url")
+    if one.kind == "target" and one.value.listen is not None and one.value.listen.port:
+        listen = one.value.listen
+        yield (
+            ("listen", str(listen)),
+            f"listens where another target does, {listen}",
+            one.at("listen"),
+        )
+    for issuer, subject in _identities(one):
+        yield ("identity", issuer, subject), "has the identity of another object", one.node
+
+
+def _identities(one: Written) -> list[tuple[str, str]]:
+    if one.kind == "agent":
+        return [(one.value.issuer, one.value.subject)]
+    if one.kind == "person":
+        # As a set: a person's own identity written twice is no quarrel.
+        return sorted({(each.issuer, each.subject) for each in one.value.identities})
+    return []
+
+
+def check_references(written: list[Written], kinds: Iterable[str]) -> None:
+    """What objects name must be there, and what they say must be possible."""
+    names = {kind: [one.name for one in written if one.kind == kind] for kind in kinds}
+    for one in written:
+        if one.kind in _CHECKS:
+            _CHECKS[one.kind](one)
+        if one.kind == "target":
+            _check_names(one, "credentials", one.value.credentials, "credential", names)
+        for issuer, _ in _identities(one):
+            _check_names(one, "issuer", [issuer], "issuer", names)
+
+
+def _check_names(
+    one: Written, key: str, named: Iterable[str], kind: str, names: Mapping[str, list[str]]
+) -> None:
+    for name in named:
+        if name not in names[kind]:
+            cure = nearest(name, names[kind])
+            one.reader.wrong(one.at(key), f"{one.kind} {one.name}: no {kind} {name!r}", cure)
+
+
+def _check_target(one: Written) -> None:
+    at, target = f"target {one.name}", one.value
+    for key in ("credentials", "databases"):
+        if not getattr(target, key):
+            one.reader.wrong(one.at(key), f"{at}.{key}: the list is empty", "name at least one")
+    if target.plain and not (target.listen and target.listen.loopback):
+        cure = "add listen: 127.0.0.1:PORT or remove plain"
+        one.reader.wrong(one.at("plain"), f"{at}: plain links need a loopback listener", cure)
+    if target.tls.mode == "disable" and target.tls.ca_path:
+        one.reader.wrong(one.at("tls"), f"{at}.tls: ca_path without TLS", "remove one of them")
+    if (target.tls.cert_path is None) != (target.tls.key_path is None):
+        message = f"{at}.tls: cert_path and key_path belong together"
+        one.reader.wrong(one.at("tls"), message, "give both or neither")
+    for name in ("ca_path", "cert_path", "key_path"):
+        _check_file(one, "tls", getattr(target.tls, name))
+
+
+def _check_file(one: Written, key: str, path: Path | None) -> None:
+    if path is not None and not path.is_file():
+        one.reader.wrong(
+            one.at(key), f"{one.kind} {one.name}.{key}: {path} is not a file", "name a PEM file"
+        )
+
+
+def _check_credential(one: Written) -> None:
+    if one.value.secret is None and one.value.login not in ("trust", "certificate"):
+        cure = 'add secret: {from: "file:PATH"}'
+        one.reader.wrong(one.node, f"credential {one.name} has no secret", cure)
+
+
+def _check_issuer(one: Written) -> None:
+    at, issuer = f"issuer {one.name}", one.value
+    try:
+        checked_url(issuer.url)
+    except ValueError:
+        cure = "write https://HOST (http:// only on loopback)"
+        one.reader.wrong(one.at("url"), f"{at}.url: tokens are not safe there", cure)
+    for algorithm in issuer.algorithms:
+        if algorithm not in KEY_TYPES:
+            message = f"{at}.algorithms: {algorithm!r} is not accepted"
+            one.reader.wrong(one.at("algorithms"), message, nearest(algorithm, KEY_TYPES))
+    for key in ("audience", "algorithms"):
+        if not getattr(issuer, key):
+            one.reader.wrong(one.at(key), f"{at}.{key} is empty", "name at least one")
+    _check_file(one, "ca_path", issuer.ca_path)
+
+
+def _check_recipient(one: Written) -> None:
+    try:
+        Recipient.parse(one.value.key.value)
+    except BadKey as error:
+        message, _, cure = str(error).partition(": ")
+        one.reader.wrong(one.at("key"), f"recipient {one.name}.key: {message}", cure)
+
+
+def _check_person(one: Written) -> None:
+    if not one.value.identities:
+        message = f"person {one.name}.identities: the list is empty"
+        one.reader.wrong(one.at("identities"), message, "name at least one")
+
+
+_CHECKS: Mapping[str, Callable[[Written], None]] = {
+    "target": _check_target,
+    "credential": _check_credential,
+    "issuer": _check_issuer,
+    "person": _check_person,
+    "recipient": _check_recipient,
+}
