@@ -8,7 +8,7 @@ import logging
 import signal
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import uvloop
@@ -35,6 +35,7 @@ from gateway.parts import (
 )
 from gateway.policy.documents import PolicyError, PolicySet
 from gateway.proxy.listener import ListenSpec
+from gateway.signals import EndSignals
 from gateway.store.interface import StoreFailed
 
 __all__ = ["Gateway", "StartFailed", "running", "serve"]
@@ -239,9 +240,7 @@ def serve(settings: Settings, objects: Objects) -> bool:
 
 
 async def _serve(settings: Settings, objects: Objects) -> bool:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
+    loop, signals = asyncio.get_running_loop(), EndSignals()
     async with running(settings, objects) as gateway:
         reloads: set[asyncio.Task[bool]] = set()
 
@@ -252,11 +251,6 @@ async def _serve(settings: Settings, objects: Objects) -> bool:
 
         loop.add_signal_handler(signal.SIGHUP, reload)
         log.info("ready", extra={"node": settings.node, "url": gateway.url})
-        waits = [asyncio.ensure_future(one.wait()) for one in (ended, gateway.record_failed)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-            with suppress(asyncio.CancelledError):
-                await wait
+        await signals.wait(gateway.record_failed)
         log.info("draining", extra={"seconds": settings.limits.drain_seconds})
     return not gateway.record_failed.is_set()

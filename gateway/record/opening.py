@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.record.frames import MOST_FRAME, Frame
-from gateway.record.places import Gone, Place, Unreadable
+from gateway.record.openings import OPENINGS, parse_lines
+from gateway.record.places import Gone, Place, Places, Unreadable
 from gateway.record.recipients import BadKey, Identity
 from gateway.record.seal import SealError, cipher, open_payload, unwrap
 
@@ -28,23 +30,39 @@ def read_identity(path: Path) -> Identity:
 
 
 def session_key(
-    identity: Identity, places: Iterable[Place], session_id: str, note: Callable[[str], None]
+    identity: Identity, places: Places, session_id: str, note: Callable[[str], None]
 ) -> bytes | None:
     """The session's key; None when no wrap is for this identity. Raises Unreadable."""
-    for place in places:
-        for name, size in place.names(f"{session_id}/").items():
-            if not name.endswith(".wrap") or size > MOST_WRAP:
-                continue
-            try:
-                key = unwrap(place.read(name, 0, MOST_WRAP), session_id, identity)
-            except Gone:
-                continue
-            except (SealError, RecursionError) as error:
-                note(f"{place.shown}/{name}: left out ({error})")
-                continue
-            if key is not None:
-                return key
+    for shown, wrap in _wraps(places, session_id):
+        try:
+            key = unwrap(wrap, session_id, identity)
+        except (SealError, RecursionError) as error:
+            note(f"{shown}: left out ({error})")
+            continue
+        if key is not None:
+            return key
     return None
+
+
+def _wraps(places: Places, session_id: str) -> Iterator[tuple[str, bytes]]:
+    """Of a session that has just opened, the wraps stand in its node's openings first. They are
+    in keys/ before they leave there, so that whoever looks in this order misses none."""
+    if places.journal is not None:
+        yield from _just_opened(places.journal, session_id)
+    for place in places.keys:
+        for name, size in place.names(f"{session_id}/").items():
+            if name.endswith(".wrap") and size <= MOST_WRAP:
+                with suppress(Gone):
+                    yield f"{place.shown}/{name}", place.read(name, 0, MOST_WRAP)
+
+
+def _just_opened(journal: Place, session_id: str) -> Iterator[tuple[str, bytes]]:
+    for name, size in journal.names("").items():
+        if name.endswith(OPENINGS):
+            with suppress(Gone, ValueError):
+                for opening in parse_lines(journal.read(name, 0, size)):
+                    if opening.session == session_id:
+                        yield from ((f"{journal.shown}/{name}", wrap) for _, wrap in opening.wraps)
 
 
 class Opener:

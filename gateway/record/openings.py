@@ -21,7 +21,7 @@ from gateway.model import RecordFailed
 from gateway.record import durable
 from gateway.record.frames import canonical
 
-_SUFFIX = ".openings"
+OPENINGS = ".openings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ def read_all(folder: Path) -> list[Opening]:
     """Every opening that is kept, in order; of one ordinal the last. Raises OSError."""
     found: dict[int, Opening] = {}
     for number in kept_numbers(folder):
-        for opening in parse_lines((folder / f"{number}{_SUFFIX}").read_bytes()):
+        for opening in parse_lines((folder / f"{number}{OPENINGS}").read_bytes()):
             found[opening.ordinal] = opening
     return [found[ordinal] for ordinal in sorted(found)]
 
 
 def kept_numbers(folder: Path) -> list[int]:
     """The numbers of the files that are there."""
-    names = [path.stem for path in folder.glob(f"*{_SUFFIX}")]
+    names = [path.stem for path in folder.glob(f"*{OPENINGS}")]
     return sorted(int(name) for name in names if name.isdigit())
 
 
@@ -75,7 +75,7 @@ def forget(folder: Path, before: int) -> None:
     """Remove the files below number `before`. Raises OSError."""
     for number in kept_numbers(folder):
         if number < before:
-            (folder / f"{number}{_SUFFIX}").unlink()
+            (folder / f"{number}{OPENINGS}").unlink()
 
 
 class Openings:
@@ -164,7 +164,7 @@ class Openings:
         self._written = os.fstat(self._descriptor).st_size
 
     def _turn(self, number: int) -> None:
-        path = self._folder / f"{number}{_SUFFIX}"
+        path = self._folder / f"{number}{OPENINGS}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         durable.sync_folder(self._folder)

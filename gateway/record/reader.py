@@ -128,7 +128,7 @@ class Evidence:
             raise Unreadable(str(error), "trailgate sessions list shows the ids") from None
         key = None
         if self._identity is not None:
-            key = session_key(self._identity, self._places.keys, session_id, self._note)
+            key = session_key(self._identity, self._places, session_id, self._note)
         opener, leaf = Opener(key, self._note), 0
         for file, frame in self._stored_frames(raw):
             # A hole moves the leaves behind it by an unknown number.
@@ -146,9 +146,8 @@ class Evidence:
 
     def opens(self, session_id: str) -> bool:
         """Whether the identity opens this session."""
-        keys = self._places.keys
-        identity = self._identity
-        return identity is not None and bool(session_key(identity, keys, session_id, self._note))
+        identity, places = self._identity, self._places
+        return identity is not None and bool(session_key(identity, places, session_id, self._note))
 
     def _stored_frames(self, raw: bytes) -> Iterator[tuple[StoredFile, Frame]]:
         """A live gateway publishes and removes files under our hands; then look again."""

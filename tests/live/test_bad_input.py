@@ -42,8 +42,8 @@ def unsigned(claims: dict[str, object]) -> str:
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        ("not a token", "neither a gateway token nor a JWT"),
-        ("tg_" + "A" * 49, "not"),
+        ("not-a-token", "neither a gateway token nor a JWT"),
+        ("tg_" + "A" * 49, "mistyped"),
         (unsigned({"iss": "https://id.example.com", "sub": "eve"}), "issuer is not trusted"),
     ],
 )
@@ -228,7 +228,10 @@ def test_a_full_disk_stops_sessions_and_loses_nothing(shop: PostgresServer, tmp_
         pytest.skip(f"cannot mount a tmpfs here: {mounted.stderr.decode().strip()}")
     try:
         gateway = start(disk / "data", shop, database="shop")
-        size = "select repeat(md5(random()::text), 30000) from generate_series(1, 400)"
+        size = (
+            "select (select string_agg(md5(random()::text || i || j), '') "
+            "from generate_series(1, 3000) j) from generate_series(1, 500) i"
+        )
         with pytest.raises(psycopg.Error), psycopg.connect(gateway.dsn("shop")) as link:
             for _ in range(50):
                 link.execute(size.encode())

@@ -128,7 +128,8 @@ def test_a_deleted_session_or_newest_part_is_missed(gateway: Gateway) -> None:
     gateway.psql("select 1", database="shop")
     assert gateway.stop() == 0
     for path in sorted((gateway.data / "evidence").rglob("*")):
-        if path.is_dir():
+        # An old checkpoint and an outgrown partial tile prove nothing that the newest does not.
+        if path.is_dir() or path.parent.name == "checkpoints" or path.parent.suffix == ".p":
             continue
         away = path.with_name("away")
         path.rename(away)

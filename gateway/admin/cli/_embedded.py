@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -20,8 +17,8 @@ from gateway.config import (
     LimitSettings,
     NodeName,
     ObjectName,
+    PublicKey,
     RecipientObject,
-    Secret,
     Settings,
 )
 from gateway.record.recipients import make_recipient
@@ -52,7 +49,7 @@ def auditor(data: Path) -> RecipientObject:
         make_recipient(folder)
     public = (folder / "recipient.pub").read_text("utf-8").strip()
     return RecipientObject(
-        ObjectName("auditor"), Secret(public, f"file:{folder / 'recipient.pub'}")
+        ObjectName("auditor"), PublicKey(public, f"file:{folder / 'recipient.pub'}")
     )
 
 
@@ -127,19 +124,3 @@ def _conninfo(value: str) -> str:
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-async def until_signal(*also: asyncio.Event) -> None:
-    """Return at SIGINT, at SIGTERM, or when one of the events is set."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    waits = [asyncio.ensure_future(event.wait()) for event in (asked, *also)]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-            with suppress(asyncio.CancelledError):
-                await wait

@@ -19,7 +19,6 @@ from gateway.admin.cli._embedded import (
     auditor,
     data_folder,
     embedded_settings,
-    until_signal,
 )
 from gateway.admin.cli._postgresql_url import SCHEMES, PostgresUrl, as_objects, parse_url, probe
 from gateway.admin.cli.options import data_option
@@ -28,6 +27,7 @@ from gateway.app import Gateway, StartFailed, running
 from gateway.config import ObjectName, Objects, Wrong
 from gateway.logs import configure
 from gateway.model import Credential, Identity, Target
+from gateway.signals import EndSignals
 
 TOKEN_SECONDS = 12 * 3600
 _LOCAL = "trailgate:local"
@@ -114,7 +114,7 @@ async def _try(asked: list[_Asked], policy: Path | None, data: Path, as_json: bo
         credentials={credential.name: credential for _, credential in pairs},
         recipients={"auditor": auditor(data)},
     )
-    settings = embedded_settings(data, "try")
+    settings, signals = embedded_settings(data, "try"), EndSignals()
     async with running(
         settings, objects, policy=policy, sandbox=True, loopback_api=True
     ) as gateway:
@@ -125,7 +125,7 @@ async def _try(asked: list[_Asked], policy: Path | None, data: Path, as_json: bo
             print_json(ready)
         else:
             _tell(ready)
-        await until_signal(gateway.record_failed)
+        await signals.wait(gateway.record_failed)
         if not as_json:
             click.echo("\nending: sessions close, the record is completed ...", err=True)
     if not as_json:

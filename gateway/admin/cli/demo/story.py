@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from gateway.admin.api.serving import serve_api
-from gateway.admin.cli._embedded import ClientFiles, auditor, embedded_settings, until_signal
+from gateway.admin.cli._embedded import ClientFiles, auditor, embedded_settings
 from gateway.admin.cli._reading import Recorded
 from gateway.admin.cli.demo.postgres_server import PostgresServer
 from gateway.admin.cli.demo.telling import Narrator
@@ -25,6 +25,7 @@ from gateway.app import Gateway, running
 from gateway.config import IssuerObject, ObjectName, Objects
 from gateway.identity.embedded_issuer import EmbeddedIssuer
 from gateway.model import Credential, Target, Tls
+from gateway.signals import EndSignals
 from gateway.verify.run import Request, verify
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -63,8 +64,9 @@ async def play(data: Path, *, keep: bool, narrator: Narrator) -> dict[str, Any]:
             narrator.say("alice logs in by her OpenID token and starts an agent, orchestrator")
             told = await _told(gateway, issuer, server, narrator)
             if keep:
+                signals = EndSignals()
                 _keep(gateway, narrator)
-                await until_signal(gateway.record_failed)
+                await signals.wait(gateway.record_failed)
             narrator.say("the gateway ends; the record is completed")
     finally:
         await asyncio.to_thread(server.stop)
