@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.model import Level, RecordFailed
 from gateway.record import openings as kept_openings
-from gateway.record import seal
+from gateway.record import policies, seal
 from gateway.record.durable import explain, sync_file_system
 from gateway.record.frames import Header
 from gateway.record.journal import Journal
@@ -112,6 +112,8 @@ class NodeRecorder:
             self._opening_leaves(opening)
         for kind, members in recovery.leaves():
             self._log.append(kind, **members)
+        for name, digest, text in policies.kept(self._folder):
+            self._policy_leaf(name, digest, text)
         await self._log.sign()
         await asyncio.to_thread(recovery.finish)
         await asyncio.to_thread(self._first_state)
@@ -149,6 +151,7 @@ class NodeRecorder:
             tuple(sorted(here & recovery.segments)), (), boot_id(),
         ).write(self._folder)  # fmt: skip
         kept_openings.forget(self._folder, recovery.next_number)
+        policies.forget(self._folder)
 
     def _header(self, number: int) -> Header:
         started = self._started
@@ -256,11 +259,20 @@ class NodeRecorder:
     async def policy_in_force(self, name: str, text: bytes) -> None:
         """Keep a policy document beside the evidence, named by a leaf; once per text and start."""
         digest = sha256(text).hexdigest()
-        if digest not in self._policies:
-            self._journal.check()
-            self._policies.add(digest)
-            files = [(self._options.evidence / "policy" / digest, text, True)]
-            self._log.append("policy", files, name=name, sha256=digest)
+        if digest in self._policies:
+            return
+        self._journal.check()
+        self._policies.add(digest)
+        try:
+            await asyncio.to_thread(policies.keep, self._folder, name, digest, text)
+        except OSError as error:
+            self._policies.discard(digest)
+            raise RecordFailed(explain(self._folder, error)) from error
+        self._policy_leaf(name, digest, text)
+
+    def _policy_leaf(self, name: str, digest: str, text: bytes) -> None:
+        files = [(self._options.evidence / "policy" / digest, text, True)]
+        self._log.append("policy", files, name=name, sha256=digest)
 
     # --- the state that recovery starts from -----------------------------------------------------
 
@@ -381,6 +393,7 @@ class NodeRecorder:
         await self._log.stop()
         state = self._state(self._journal.next_number)
         await asyncio.to_thread(self._write_state, state, state.file)
+        await asyncio.to_thread(policies.forget, self._folder)
         self._shipper.needed_from = state.file
         self._shipper.sweep()
 

@@ -35,6 +35,8 @@ class LogReading:
     known: set[str] = field(default_factory=set)
     beyond: set[str] = field(default_factory=set)
     """Tiles that no checkpoint reaches yet."""
+    behind: str = ""
+    """What a writer that was cut off between two files left behind, if anything."""
     defects: list[Defect] = field(default_factory=list)
 
     def defect(self, name: str, kind: str, detail: str) -> None:
@@ -57,6 +59,7 @@ class LogReader:
         self._trusted = trusted
         self._path = path
         self._origin = f"trailgate/{node}/{number}"
+        self._older: Checkpoint | None = None
         self._out = LogReading(path, History(node, int(number), ""))
 
     def read(self) -> LogReading:
@@ -69,6 +72,9 @@ class LogReader:
         if latest is not None:
             out.size = latest.size
             self._leaves(latest, roots)
+        if out.behind and (out.history.stopped or not out.sound):
+            out.defect(out.behind, "stale", f"is older than a checkpoint of size {out.size}")
+            out.behind = ""
         return out
 
     def _get(self, name: str, most: int) -> bytes | None:
@@ -115,7 +121,8 @@ class LogReader:
         latest, out.head = self._checkpoint(f"{self._path}/checkpoint", key)
         if latest is not None:
             self._compare_latest(latest, bodies)
-        elif signed:
+        # The newest that was signed counts, whatever `checkpoint` says.
+        if signed and (latest is None or latest.size < max(signed)):
             latest = signed[max(signed)]
         return latest, signed
 
@@ -133,9 +140,9 @@ class LogReader:
         out, name = self._out, f"{self._path}/checkpoint"
         copy = f"{self._path}/checkpoints/{latest.size}"
         if latest.size < max(bodies, default=0):
-            out.defect(
-                name, "stale", f"is of size {latest.size}, but one of {max(bodies)} was signed"
-            )
+            # The copy is put first: a kill leaves this in a log that was not stopped.
+            out.behind = name
+            self._older = latest
         elif copy not in self._names:
             self._get(copy, MOST_NOTE)
         elif latest.size in bodies and bodies[latest.size] != out.head:
@@ -148,6 +155,8 @@ class LogReader:
         tiles = self._tiles(size)
         checker = TileChecker(self._source, self._path, tiles, size)
         wanted = {size: [("checkpoint", latest)]}
+        if self._older is not None:
+            wanted.setdefault(self._older.size, []).append(("checkpoint", self._older))
         for other in signed.values():
             name = f"checkpoints/{other.size}"
             if other.size <= size:

@@ -103,6 +103,8 @@ class Verification:
         logs = [self._read_log(path, listed) for path in order]
         for log in logs:
             self._findings.add_defects(log.defects)
+            if log.behind:
+                self._findings.pending.append({"object": log.behind})
         self._findings.logs = len(logs)
         return logs
 
