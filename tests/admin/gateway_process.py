@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A gateway without a proxy, as a process of its own: `python gateway_process.py DATA`.
+"""A gateway without a proxy, as a process of its own: `python gateway_process.py DATA LEASE`.
 
-Prints one JSON line once it serves: the API's URL, the issuer's URL and its admin secret.
+LEASE is the longest lease it gives, in seconds. Logs go to standard error, all of them. Prints one
+JSON line once it serves: the API's URL, the issuer's URL and its admin secret.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from gateway.admin.api.services import Services
 from gateway.admin.api.serving import serve_api
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.embedded_issuer import EmbeddedIssuer
-from gateway.identity.grants import Grants
+from gateway.identity.grants import Grants, Limits
 from gateway.identity.oidc import Issuer, Issuers
+from gateway.logs import configure
 from gateway.model import Grant
 from gateway.store.sqlite import SqliteStore
 
@@ -40,9 +42,10 @@ class OneTarget:
         ]
 
 
-async def main(data: Path) -> None:
+async def main(data: Path, longest_lease: float) -> None:
     store = await SqliteStore.open(data / "store.db")
-    grants = Grants(store)
+    limits = Limits(shortest_lease=1.0, longest_lease=longest_lease)
+    grants = Grants(store, limits=limits)
     await grants.start()
     issuer = EmbeddedIssuer()
     provider = await serve_api(issuer.app)
@@ -65,4 +68,5 @@ async def main(data: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    configure("debug")
+    asyncio.run(main(Path(sys.argv[1]), float(sys.argv[2])))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`trailgate token` as people and scripts call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+
+def document(answer: CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON document on standard output, and nothing else there."""
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.count("\n") == 1
+    return dict(json.loads(answer.stdout))
+
+
+def test_a_child_of_the_token_at_hand_key_by_key(api: Any) -> None:
+    words = ("token", "--as", "reader", "--scope", "orders", "--expires", "15m", "-o", "json")
+    told = document(api.run(*words, TRAILGATE_TOKEN=api.sign("alice")))
+    assert set(told) == {"token", "grant", "expires", "chain", "files"}
+    assert told["chain"] == ["alice", "reader"]
+    assert told["files"] == []
+    assert told["expires"].endswith("Z")
+    (seen,) = api.get("/api/v1/grants", told["token"]).json()
+    assert seen["grant"] == told["grant"]
+    assert seen["narrowing"] == [{"scope": ["orders"]}]
+
+
+def test_a_root_by_the_data_folder_and_a_child_of_it(api: Any) -> None:
+    root = document(api.run("token", "--data", str(api.data), "--group", "dba", "-o", "json"))
+    (seen,) = api.get("/api/v1/grants", root["token"]).json()
+    assert (seen["issuer"], seen["groups"], len(seen["chain"])) == ("trailgate:local", ["dba"], 1)
+    child = document(api.run("token", "--data", str(api.data), "--as", "a", "-o", "json"))
+    assert child["chain"] == [*seen["chain"], "a"]
+
+
+def test_for_a_person_it_prints_a_table(api: Any) -> None:
+    answer = api.run("token", "--as", "reader", TRAILGATE_TOKEN=api.sign("alice"))
+    assert [line.split()[0] for line in answer.stdout.splitlines()] == [
+        "token", "grant", "expires", "chain",
+    ]  # fmt: skip
+    assert "\x1b" not in answer.stdout
+
+
+def test_allow_becomes_authorization_details(api: Any) -> None:
+    allow = '{"targets": ["orders"], "sql": {"kinds": ["read"]}}'
+    words = ("token", "--as", "reader", "--allow", allow, "-o", "json")
+    told = document(api.run(*words, TRAILGATE_TOKEN=api.sign("alice")))
+    (seen,) = api.get("/api/v1/grants", told["token"]).json()
+    assert seen["narrowing"] == [
+        {"authorization_details": [{"type": "trailgate", **json.loads(allow)}]}
+    ]
+
+
+def test_a_file_is_its_owners_alone_whatever_was_there(api: Any, tmp_path: Path) -> None:
+    path, other = tmp_path / "token", tmp_path / "other"
+    path.write_text("old")
+    path.chmod(0o644)
+    reader = path.open()
+    words = ("token", "--as", "reader", "--file", str(path), "-o", "json")
+    told = document(api.run(*words, TRAILGATE_TOKEN=api.sign("alice")))
+    assert told["files"] == [str(path)]
+    assert path.read_text() == told["token"] + "\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert reader.read() == "old"
+    reader.close()
+    other.write_text("mine")
+    path.unlink()
+    path.symlink_to(other)
+    document(api.run(*words, TRAILGATE_TOKEN=api.sign("alice")))
+    assert (other.read_text(), path.is_symlink()) == ("mine", False)
+    assert sorted(os.listdir(tmp_path)) == ["other", "token"]
+
+
+def test_the_tokens_file_is_read_at_each_call(api: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ci"
+    for subject in ("job-1", "job-2"):
+        path.write_text(api.sign(subject) + "\n")
+        answer = api.run("token", "--as", "a", "-o", "json", TRAILGATE_TOKEN_FILE=str(path))
+        assert document(answer)["chain"][0] == subject
+
+
+WRONG = [
+    (("token",), {}, 2, "TRAILGATE_TOKEN"),
+    (("token", "--as", "a", "--allow", "{"), {"TRAILGATE_TOKEN": "t"}, 2, "--allow is not JSON"),
+    (("token", "--as", "a", "--expires", "soon"), {"TRAILGATE_TOKEN": "t"}, 2, "write 90s, 15m"),
+    (("token", "--as", "a", "--expires", "0"), {"TRAILGATE_TOKEN": "t"}, 2, "write 90s, 15m"),
+    (("token",), {"TRAILGATE_TOKEN": "t"}, 2, "--as NAME"),
+    (("token", "--as", "a", "--group", "g"), {"TRAILGATE_TOKEN": "t"}, 2, "leave --group out"),
+    (("token", "--as", "a"), {"TRAILGATE_TOKEN": "t"}, 1, "neither a gateway token nor a JWT"),
+    (("token", "--as", "a"), {"TRAILGATE_TOKEN_FILE": "/none"}, 2, "No such file"),
+    (("token", "--as", "a"), {"TRAILGATE_TOKEN_FILE": "/dev/null"}, 2, "is empty"),
+    (("token", "--as", "a"), {"TRAILGATE_URL": ""}, 2, "set TRAILGATE_URL="),
+    (("token", "--as", "a"), {"TRAILGATE_URL": "http://example.com"}, 2, "use https://HOST:PORT"),
+    (("token", "--as", "a"), {"TRAILGATE_TOKEN": "t", "TRAILGATE_URL": "http://127.0.0.1:1"}, 2,
+     "is it running?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "env", "code", "says"), WRONG)
+def test_what_goes_wrong_says_what_to_do(
+    api: Any, words: tuple[str, ...], env: dict[str, str], code: int, says: str
+) -> None:
+    answer = api.run(*words, **env)
+    assert answer.returncode == code, answer.stderr
+    assert says in answer.stderr
+    assert answer.stdout == "" and "Traceback" not in answer.stderr
+
+
+def test_an_agents_name_is_checked_by_the_gateway(api: Any) -> None:
+    answer = api.run("token", "--as", "Reader!", TRAILGATE_TOKEN=api.sign("alice"))
+    assert answer.returncode == 1
+    assert "agent_name must match" in answer.stderr
+
+
+def test_a_token_with_something_around_it_is_not_printed(api: Any, tmp_path: Path) -> None:
+    secret = "tg_hunter2hunter2hunter2"
+    answers = [api.run("token", "--as", "a", TRAILGATE_TOKEN=f"{secret}\n{secret}")]
+    path = tmp_path / "token"
+    path.write_text(f"{secret} and more")
+    answers.append(api.run("token", "--as", "a", TRAILGATE_TOKEN_FILE=str(path)))
+    for answer in answers:
+        assert answer.returncode == 2
+        assert "one word and nothing else" in answer.stderr
+        assert secret not in answer.stderr + answer.stdout
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        return None
+
+
+def test_another_server_is_no_gateway(api: Any) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        answer = api.run("token", "--as", "a", TRAILGATE_TOKEN="t", TRAILGATE_URL=url)
+        server.shutdown()
+    assert answer.returncode == 2
+    assert "is no Trailgate gateway" in answer.stderr
