@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -16,16 +17,18 @@ import pytest
 from gateway.admin.api.serving import ServeFailed, serve_api
 from gateway.identity.embedded_issuer import EmbeddedIssuer
 
-KNOCK = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+KNOCK = """
+import os, socket, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+"""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
 
 
-def knock(path: Path, uid: int) -> subprocess.CompletedProcess[str]:
+def knock(path: Path) -> subprocess.CompletedProcess[str]:
+    """Connect as nobody."""
     return subprocess.run(
         [sys.executable, "-I", "-c", KNOCK, str(path)],
-        user=uid,
-        group=uid,
-        extra_groups=[],
         capture_output=True,
         text=True,
         timeout=30,
@@ -47,19 +50,19 @@ async def test_another_user_cannot_open_it_even_where_he_can_see_it(tmp_path: Pa
     path = tmp_path / "admin.sock"
     serving = await serve_api(EmbeddedIssuer().app, uds=path)
     try:
-        assert "PermissionError" in knock(path, 65534).stderr
+        assert "PermissionError" in knock(path).stderr
         path.chmod(0o666)  # so that it was the socket's mode which kept him out
-        assert knock(path, 65534).returncode == 0
+        assert knock(path).returncode == 0
     finally:
         await serving.close()
     assert not path.exists()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-async def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
     tmp_path.chmod(mode)
     with pytest.raises(ServeFailed, match="writable by nobody else"):
-        await serve_api(EmbeddedIssuer().app, uds=tmp_path / "admin.sock")
+        asyncio.run(serve_api(EmbeddedIssuer().app, uds=tmp_path / "admin.sock"))
     assert list(tmp_path.iterdir()) == []
 
 
