@@ -53,7 +53,7 @@ def live_document(view: SessionView, node: str) -> dict[str, Any]:
         "held": 0,
         "masked": 0,
         "rows": view.rows,
-        "bytes": view.bytes_to_client,
+        "bytes": view.bytes_from_client + view.bytes_to_client,
     }
 
 
