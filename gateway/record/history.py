@@ -76,7 +76,7 @@ class History:
 
 
 def read_history(evidence: Place) -> History:
-    """Read all logs. Raises Unreadable."""
+    """Read all logs. Raises Unreadable; Gone where a live gateway writes: read again."""
     history = History()
     bundles: dict[tuple[str, int, int], tuple[int, str]] = {}
     for name in evidence.names("log/"):
@@ -95,14 +95,14 @@ def read_history(evidence: Place) -> History:
 
 
 def _whole(evidence: Place, name: str) -> bytes:
-    """A bundle; a partial one that a live gateway removed meanwhile has grown to its full width."""
+    """A bundle; a partial one that a live gateway removed meanwhile may have its full width now.
+
+    Raises Gone where it grew otherwise: then all is to be read again.
+    """
     try:
         return evidence.read(name, 0, _MOST_BUNDLE)
     except Gone:
-        try:
-            return evidence.read(name.partition(".p/")[0], 0, _MOST_BUNDLE)
-        except Gone:
-            return b""
+        return evidence.read(name.partition(".p/")[0], 0, _MOST_BUNDLE)
 
 
 def _leaves(bundle: bytes) -> Iterator[dict[str, Any]]:

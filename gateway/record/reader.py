@@ -103,7 +103,7 @@ class Evidence:
         known = {session_text(raw) for raw in self._parts()}
         if prefix in known:
             return prefix
-        if len(prefix) == 26 and prefix in self._leaves().opens:
+        if len(prefix) == 26 and prefix in self._steadily(self._leaves).opens:
             return prefix
         found = sorted(one for one in known if prefix and one.startswith(prefix))
         if len(found) == 1:
