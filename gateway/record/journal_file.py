@@ -14,6 +14,7 @@ from gateway.record.frames import PREFIX, PREFIX_BYTES, FooterRow, Header, encod
 
 _ROW_BYTES = 152
 PEAK_BYTES = 67
+_COPY_BELOW = 4096
 _pack_prefix = PREFIX.pack_into
 
 
@@ -96,13 +97,18 @@ class JournalFile:
         The length goes in last: a copy that a kill cuts short is no frame.
         """
         at, target = self.at, self.map
-        middle = at + PREFIX_BYTES + len(clear)
-        end = middle + len(sealed)
-        target[at + PREFIX_BYTES : middle] = clear
-        crc = crc32(clear, self.seed)
-        if sealed:
+        start = at + PREFIX_BYTES
+        if len(sealed) < _COPY_BELOW:
+            body = clear + sealed
+            end = start + len(body)
+            target[start:end] = body
+            crc = crc32(body, self.seed)
+        else:
+            middle = start + len(clear)
+            end = middle + len(sealed)
+            target[start:middle] = clear
             target[middle:end] = sealed
-            crc = crc32(sealed, crc)
+            crc = crc32(sealed, crc32(clear, self.seed))
         _pack_prefix(target, at, end - at, crc)
         self.at = end
         self.frames += 1

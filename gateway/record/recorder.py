@@ -12,19 +12,19 @@ from hashlib import sha256
 from typing import Any
 
 from gateway.model import Level, RecordFailed
-from gateway.record import openings as kept_openings
 from gateway.record import policies, seal
-from gateway.record.durable import explain, sync_file_system
+from gateway.record.durable import explain
 from gateway.record.frames import Header
 from gateway.record.journal import Journal
 from gateway.record.log import File, NodeLog, now_text
 from gateway.record.openings import Opening, Openings
 from gateway.record.options import RecorderOptions
 from gateway.record.refusals import Refusals
+from gateway.record.saving import StateSaver
 from gateway.record.session_record import RecordedSession
 from gateway.record.shipping import Shipper
 from gateway.record.starting import Started, prepare
-from gateway.record.state import OpenSession, State, boot_id
+from gateway.record.state import OpenSession, State
 from gateway.record.tree import EMPTY_ROOT
 
 __all__ = ["NodeRecorder", "RecorderOptions"]
@@ -49,9 +49,6 @@ class NodeRecorder:
         self._then: list[Callable[[str], None]] = []
         self._policies: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._saving: State | None = None
-        self._saver: asyncio.Task[None] | None = None
-        self._oldest_openings = 0
         self._node: RecordedSession | None = None
         self._opened = 0
         self._payload_bytes = 0
@@ -66,6 +63,9 @@ class NodeRecorder:
             self._folder, recovery.next_number, recovery.ordinal, sync, self._was_opened,
             self._fail_with,
         )  # fmt: skip
+        self._saver = StateSaver(
+            self._folder, self._keys, self._log, self._openings, self._state, self._needed_from
+        )
         self._sync = sync
         self._journal: Journal
         self._refusals: Refusals
@@ -125,11 +125,10 @@ class NodeRecorder:
         self._journal = Journal(
             self._folder, self._header, recovery.next_number, file_bytes=options.file_bytes,
             rotate_seconds=options.rotate_seconds, sync_seconds=options.sync_seconds,
-            sync=self._sync, on_rotate=self._rotated, on_closed=self._shipper.add,
+            sync=self._sync, on_rotate=self._saver.rotated, on_closed=self._shipper.add,
             on_failed=self._failed_with,
         )  # fmt: skip
-        self._shipper.needed_from = recovery.next_number
-        self._shipper.sweep()
+        self._needed_from(recovery.next_number)
         self._log.journal_synced = self._journal_synced
         self._log.start()
         self._shipper.start()
@@ -144,13 +143,12 @@ class NodeRecorder:
 
     def _first_state(self) -> None:
         recovery = self._started.recovery
-        sync_file_system(self._keys)
         here = {closed.header.number for closed in recovery.closed}
-        State(
+        state = State(
             recovery.next_number, self._log.signed, recovery.ordinal,
-            tuple(sorted(here & recovery.segments)), (), boot_id(),
-        ).write(self._folder)  # fmt: skip
-        kept_openings.forget(self._folder, recovery.next_number)
+            tuple(sorted(here & recovery.segments)), (), self._started.boot,
+        )  # fmt: skip
+        self._saver.write(state, recovery.next_number)
         policies.forget(self._folder)
 
     def _header(self, number: int) -> Header:
@@ -276,13 +274,6 @@ class NodeRecorder:
 
     # --- the state that recovery starts from -----------------------------------------------------
 
-    def _rotated(self, number: int) -> None:
-        """Journal file `number` is about to begin."""
-        self._oldest_openings = self._openings.rotate(number)
-        self._saving = self._state(number)
-        if self._saver is None:
-            self._saver = asyncio.get_running_loop().create_task(self._save())
-
     def _state(self, number: int) -> State:
         sessions = tuple(
             OpenSession(one.id, one.next, tuple(one.peaks)) for one in self._sessions.values()
@@ -292,28 +283,9 @@ class NodeRecorder:
             self._started.boot,
         )  # fmt: skip
 
-    async def _save(self) -> None:
-        """Write the newest state once its leaves are signed; then older files may go."""
-        try:
-            while self._saving is not None:
-                state, oldest = self._saving, self._oldest_openings
-                self._saving = None
-                await self._log.durable(state.leaves - 1)
-                await asyncio.to_thread(self._write_state, state, oldest)
-                self._shipper.needed_from = state.file
-                self._shipper.sweep()
-        except RecordFailed:
-            log.debug("the state is not saved: the record failed")
-        except OSError as error:
-            # Files stay, and recovery reads more: nothing is lost.
-            log.error("state not saved", extra={"cause": explain(self._folder, error)})
-        finally:
-            self._saver = None
-
-    def _write_state(self, state: State, oldest: int) -> None:
-        sync_file_system(self._keys)
-        state.write(self._folder)
-        kept_openings.forget(self._folder, oldest)
+    def _needed_from(self, file: int) -> None:
+        self._shipper.needed_from = file
+        self._shipper.sweep()
 
     # --- failing and ending ----------------------------------------------------------------------
 
@@ -387,15 +359,10 @@ class NodeRecorder:
             await self._log.stop()
             return
         self._log.append("stop", sessions=self._opened)
-        if (saver := self._saver) is not None:
-            await self._log.sign()
-            await saver
+        await self._saver.finish()
         await self._log.stop()
-        state = self._state(self._journal.next_number)
-        await asyncio.to_thread(self._write_state, state, state.file)
+        await self._saver.write_last(self._journal.next_number)
         await asyncio.to_thread(policies.forget, self._folder)
-        self._shipper.needed_from = state.file
-        self._shipper.sweep()
 
 
 def _close_unwanted(task: asyncio.Task[RecordedSession]) -> None:

@@ -125,7 +125,9 @@ class Recovery:
         self._tiles = tiles
         self._node = node
         self._log = number
-        self.state = State.read(journal) or State()
+        saved = State.read(journal)
+        self._unsaved = saved is None
+        self.state = saved or State()
         self._same_boot = self.state.boot == boot_id()
         self._opened: dict[str, int] = {}
         self._closed: set[str] = set()
@@ -161,6 +163,12 @@ class Recovery:
         for _, data in self._tiles.leaves(self.state.leaves):
             leaf: dict[str, Any] = json.loads(data)
             kind = leaf["type"]
+            if kind == "open" and self._unsaved:
+                raise RecordFailed(
+                    f"{self._journal}: state.json is missing, so open sessions cannot be told: "
+                    "restore the folder, or move DATA/node and DATA/journal away, and the node "
+                    "starts a new log"
+                )
             if kind == "open":
                 self._opened[leaf["session"]] = leaf["ordinal"]
                 self.ordinal = leaf["ordinal"] + 1

@@ -31,6 +31,7 @@ _OVERHEAD = PREFIX_BYTES + CLEAR_BYTES + SEAL_BYTES
 _NO_DIGEST = bytes(32)
 _DELIVERED = VIEWS["delivered"]
 _MOST_CLOSE_META = CLOSE_BYTES - _OVERHEAD
+_KIND_BYTES = tuple(bytes([number]) for number in range(256))
 _pack = CLEAR.pack
 _seal = seal.seal
 
@@ -39,8 +40,8 @@ class RecordedSession:
     """Implements ports.SessionRecord. On the loop only."""
 
     __slots__ = (
-        "_cipher", "_closed", "_compression", "_file", "_journal", "_key", "_on_close", "_row",
-        "_salt", "id", "next", "ordinal", "payload_bytes", "peaks", "raw", "reserved",
+        "_bound", "_cipher", "_closed", "_compression", "_file", "_journal", "_key", "_on_close",
+        "_row", "_salt", "id", "next", "ordinal", "payload_bytes", "peaks", "raw", "reserved",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,7 @@ class RecordedSession:
         on_close: Callable[[RecordedSession, str], None],
     ) -> None:
         self.raw = raw
+        self._bound = b"\x01" + raw
         self.id = session_text(raw)
         self.ordinal = -1
         self.next = 0
@@ -103,9 +105,16 @@ class RecordedSession:
         compression, digest, sealed = 0, _NO_DIGEST, b""
         if size:
             cipher = self._cipher or self._make_cipher(file)
-            compression, digest, sealed = _seal(
-                cipher, self._salt(), raw, sequence, kind, payload, self._compression
-            )
+            salt = self._salt()
+            if size < seal.COMPRESS_FROM:
+                # As seal.seal: a call less a frame.
+                salted, nonce = salt + payload, sequence.to_bytes(12, "big")
+                digest = sha256(salted).digest()
+                sealed = cipher.encrypt(nonce, salted, self._bound + nonce[4:] + _KIND_BYTES[kind])
+            else:
+                compression, digest, sealed = _seal(
+                    cipher, salt, raw, sequence, kind, payload, self._compression
+                )
             self.payload_bytes += size
         clear = (
             _pack(1, kind, party, _DELIVERED, compression, raw, sequence, operation, 0, time_ns(),

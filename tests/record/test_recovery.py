@@ -209,3 +209,17 @@ async def test_a_journal_of_another_log_is_not_taken(tmp_path: Path) -> None:
         path.unlink()
     (await restarted(killed)).assert_sound()
     assert (killed.evidence / "log" / "gw1" / "1" / "checkpoint").exists()
+
+
+async def test_without_its_state_a_log_is_not_continued(tmp_path: Path) -> None:
+    place = await restarted(Place(tmp_path))
+    state = place.journal / "state.json"
+    whole = state.read_bytes()
+    state.unlink()
+    with pytest.raises(RecordFailed, match=r"state\.json is missing"):
+        await place.start()
+    state.write_bytes(whole[:-5])
+    with pytest.raises(RecordFailed, match="is damaged: restore it"):
+        await place.start()
+    state.write_bytes(whole)
+    (await restarted(place)).assert_complete()
