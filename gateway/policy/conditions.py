@@ -11,7 +11,23 @@ from zoneinfo import ZoneInfo
 
 import cel
 
+_SOMEBODY = {"name": "", "proved": False, "isolation": "none"}
+_SAMPLE: Mapping[str, Any] = {
+    "subject": "",
+    "groups": [],
+    "chain": [_SOMEBODY],
+    "actor": _SOMEBODY,
+    "target": {"name": "", "labels": {}, "protocol": "", "user": ""},
+    "now": 0.0,
+    "ticket": "",
+    "request": {},
+}
+"""The names that a condition may speak of, as `decide` fills them."""
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class ConditionFailed(Exception):
+    """A condition gives neither true nor false: what it belongs to is denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +63,33 @@ def window_of(days: tuple[str, ...] | None, **texts: str) -> Window:
 
 
 def compiled(text: str) -> Any:
-    """A CEL program. Raises ValueError."""
-    return cel.compile(text)
+    """A CEL program. Raises ValueError, also for a name that no operation has."""
+    try:
+        program = cel.compile(text)
+    except Exception as exc:  # the binding raises what its parser raises
+        raise ValueError(str(exc).splitlines()[0]) from None
+    failure = _tried(program, _SAMPLE)[1]
+    if "Undefined variable or function" in failure:
+        raise ValueError(failure.split(". ")[0])
+    return program
 
 
 def true(program: Any, variables: Mapping[str, Any]) -> bool:
-    """Evaluate to true or false. Raises ValueError if it gives neither, or cannot be evaluated."""
+    """Evaluate to true or false. Raises ConditionFailed."""
+    result, failure = _tried(program, variables)
+    if failure:
+        raise ConditionFailed(f"the condition cannot be evaluated ({failure.split(':')[0]})")
+    if not isinstance(result, bool):
+        raise ConditionFailed("the condition is neither true nor false")
+    return result
+
+
+def _tried(program: Any, variables: Mapping[str, Any]) -> tuple[Any, str]:
+    """The result, and why there is none."""
     context = cel.Context(dict(variables))
     # No approval opens a window in this version, so that none is ever open.
     context.add_function("window", lambda _name: False)
     try:
-        result = program.execute(context)
-    except (ValueError, TypeError, RuntimeError) as exc:
-        raise ValueError(f"the condition cannot be evaluated ({type(exc).__name__})") from None
-    if not isinstance(result, bool):
-        raise ValueError("the condition is neither true nor false")
-    return result
+        return program.execute(context), ""
+    except Exception as exc:  # an unknown name, a missing key, a wrong type: all of them deny
+        return None, f"{type(exc).__name__}: {exc}"

@@ -10,11 +10,11 @@ they would refuse is `would_deny`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.model import Grant, Level, Target, Verdict
-from gateway.policy.conditions import true
+from gateway.policy.conditions import ConditionFailed, true
 from gateway.policy.documents import Document, PolicySet, Rule
 from gateway.policy.languages.sql.analysis import Unit
 from gateway.policy.matching import Scope, covers_kind, hits, like, uncovered
@@ -39,12 +39,15 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The facts of one decision. `now`: seconds since the epoch."""
+    """The facts of one decision. `now`: seconds since the epoch.
+
+    `scopes`: where unqualified names may be looked for; what is denied in one is denied.
+    """
 
     target: Target
     user: str
     now: float
-    scope: Scope
+    scopes: tuple[Scope, ...]
 
 
 def judge(
@@ -52,18 +55,35 @@ def judge(
 ) -> Judgement:
     """Decide. `problem`: why the text could not be analysed; it denies (observed: passes)."""
     units = tuple(units)
-    worst: Judgement | None = None
-    for depth in range(len(grant.chain) + 1):
-        answer = _prefix(policies, grant, depth, where, units, problem)
-        if worst is None or _RANK[answer.verdict] >= _RANK[worst.verdict]:
+    every = [
+        _prefix(policies, grant, depth, _Asked(where, scope, units, problem))
+        for scope in where.scopes
+        for depth in range(len(grant.chain) + 1)
+    ]
+    worst = every[0]
+    for answer in every[1:]:
+        if _RANK[answer.verdict] >= _RANK[worst.verdict]:
             worst = answer
-    assert worst is not None
-    left = outside(grant.narrowing, where.target.name, units, where.scope)
-    if left is None and problem and grant.narrowing:
-        left = problem
-    if left is not None:
-        return Judgement(Verdict.DENY, worst.document, "", left, worst.level, worst.rules)
+    worst = replace(
+        worst,
+        level=max(answer.level for answer in every),
+        timed=any(answer.timed for answer in every),
+    )
+    for scope in where.scopes:
+        left = outside(grant.narrowing, where.target.name, units, scope)
+        if left is None and problem and grant.narrowing:
+            left = problem
+        if left is not None:
+            return replace(worst, verdict=Verdict.DENY, rule="", reason=left)
     return worst
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    where: Where
+    scope: Scope
+    units: tuple[Unit, ...]
+    problem: str
 
 
 def matching(
@@ -98,79 +118,84 @@ def _same(key: str, value: str, wanted: tuple[str, ...]) -> bool:
     return value in wanted if key == "issuers" else like(value, wanted)
 
 
-def _prefix(
-    policies: PolicySet,
-    grant: Grant,
-    depth: int,
-    where: Where,
-    units: tuple[Unit, ...],
-    problem: str,
-) -> Judgement:
+def _prefix(policies: PolicySet, grant: Grant, depth: int, asked: _Asked) -> Judgement:
+    where = asked.where
     documents = matching(policies, grant, depth, where.target, where.user)
     enforcing = [d for d in documents if d.mode == "enforce"]
     observing = [d for d in documents if d.mode != "enforce"]
     variables = _variables(grant, depth, where)
-    enforced = _among(enforcing, where, units, problem, variables)
+    enforced = _among(enforcing, asked, variables)
     if not observing or (enforcing and enforced.verdict is Verdict.DENY):
         return enforced
-    observed = _among(observing, where, units, problem, variables)
+    observed = _among(observing, asked, variables)
     if observed.verdict is Verdict.DENY:
-        parts = (observed.document, observed.rule, observed.reason, observed.level)
-        timed = observed.timed or enforced.timed
-        return Judgement(Verdict.WOULD_DENY, *parts, observed.rules, timed)
-    return enforced if enforcing else observed
+        observed = replace(observed, verdict=Verdict.WOULD_DENY)
+    elif enforcing:
+        observed = replace(enforced, rules=(*enforced.rules, *observed.rules))
+    return replace(
+        observed,
+        level=max(enforced.level, observed.level),
+        timed=observed.timed or enforced.timed,
+    )
 
 
-def _among(
-    documents: list[Document],
-    where: Where,
-    units: tuple[Unit, ...],
-    problem: str,
-    variables: Mapping[str, Any],
-) -> Judgement:
+def _among(documents: list[Document], asked: _Asked, variables: Mapping[str, Any]) -> Judgement:
     if not documents:
-        return Judgement(Verdict.DENY, reason=f"no policy allows anything on {where.target.name}")
-    timed = any(d.timed for d in documents)
+        name = asked.where.target.name
+        return Judgement(Verdict.DENY, reason=f"no policy allows anything on {name}")
     level = Level.DISK if any(d.durability == "disk" for d in documents) else Level.PROCESS
-    if problem:
-        return Judgement(Verdict.DENY, documents[0], _UNREAD, problem, level, timed=timed)
+    timed = any(d.timed for d in documents)
     allows: list[tuple[Document, Rule]] = []
+    denies: list[tuple[Document, Rule, str]] = []
     for document in documents:
         for rule in document.rules:
             try:
-                speaks = _speaks(rule, where.now, variables)
-            except ValueError as exc:
-                return Judgement(Verdict.DENY, document, rule.id, str(exc), level, timed=timed)
+                speaks = _speaks(rule, asked.where.now, variables)
+            except ConditionFailed as exc:
+                denies.append((document, rule, str(exc)))
+                continue
             if speaks and rule.action == "allow":
                 allows.append((document, rule))
-            elif speaks and any(hits(rule.sql, unit, where.scope) for unit in units):
-                reason = rule.reason or f"rule {rule.id}"
-                spoke = (f"{document.name}/{rule.id}",)
-                return Judgement(Verdict.DENY, document, rule.id, reason, level, spoke, timed)
-    return _allowed(documents, allows, where, units, level, timed)
+            elif speaks and _denies(rule, asked):
+                denies.append((document, rule, rule.reason or f"rule {rule.id}"))
+    answer = _denied(documents, denies, asked) or _allowed(documents, allows, asked)
+    return replace(answer, level=level, timed=timed)
+
+
+def _denies(rule: Rule, asked: _Asked) -> bool:
+    if asked.problem:  # what it does is not known, so that only its being unknown can be spoken of
+        return "unanalysable" in rule.sql.flags
+    return any(hits(rule.sql, unit, asked.scope) for unit in asked.units)
+
+
+def _denied(
+    documents: list[Document], denies: list[tuple[Document, Rule, str]], asked: _Asked
+) -> Judgement | None:
+    if denies:
+        document, rule, reason = denies[0]
+        spoke = tuple(f"{document.name}/{rule.id}" for document, rule, _ in denies)
+        return Judgement(Verdict.DENY, document, rule.id, reason, rules=spoke)
+    if asked.problem:
+        return Judgement(Verdict.DENY, documents[0], _UNREAD, asked.problem)
+    return None
 
 
 def _allowed(
-    documents: list[Document],
-    allows: list[tuple[Document, Rule]],
-    where: Where,
-    units: tuple[Unit, ...],
-    level: Level,
-    timed: bool,
+    documents: list[Document], allows: list[tuple[Document, Rule]], asked: _Asked
 ) -> Judgement:
-    selectors = [rule.sql for _, rule in allows]
-    ordinary = bool(allows) and not any(d.strict for d in documents)
     if not allows:
-        return Judgement(Verdict.DENY, documents[0], "", "no rule allows it", level, (), timed)
-    for unit in units:
-        left = uncovered(unit, selectors, where.scope, ordinary=ordinary)
+        return Judgement(Verdict.DENY, documents[0], "", "no rule allows it")
+    selectors = [rule.sql for _, rule in allows]
+    ordinary = not any(d.strict for d in documents)
+    for unit in asked.units:
+        left = uncovered(unit, selectors, asked.scope, ordinary=ordinary)
         if left is not None:
-            reason = f"no rule allows {left}"
-            return Judgement(Verdict.DENY, documents[0], "", reason, level, (), timed)
-    named = [(d, r) for d, r in allows if any(covers_kind(r.sql, unit.kind) for unit in units)]
+            return Judgement(Verdict.DENY, documents[0], "", f"no rule allows {left}")
+    kinds = {unit.kind for unit in asked.units}
+    named = [(d, r) for d, r in allows if any(covers_kind(r.sql, kind) for kind in kinds)]
     spoke = tuple(f"{document.name}/{rule.id}" for document, rule in named)
     document, rule = (named or allows)[0]
-    return Judgement(Verdict.ALLOW, document, rule.id, rule.reason, level, spoke, timed)
+    return Judgement(Verdict.ALLOW, document, rule.id, rule.reason, rules=spoke)
 
 
 def _speaks(rule: Rule, now: float, variables: Mapping[str, Any]) -> bool:

@@ -20,9 +20,13 @@ FLAGS = ("unfiltered_write", "no_limit", "dynamic", "do_block", "copy_program", 
 _TOP = ("policy", "description", "mode", "match", "rules", "tests", "strict", "durability")
 _MATCH = ("targets", "groups", "labels", "protocols", "issuers", "kinds", "users", "actor")
 _RULE = ("id", "allow", "deny", "when", "unless", "at", "reason")
-_LATER = ("approve", "mask", "limit", "on_record_failure", "isolation")
+_LATER = ("approve", "mask", "limit", "on_record_failure", "isolation", "masks", "limits")
+_LANGUAGES = ("shell", "exec", "sftp", "kubernetes", "http", "mcp", "redis", "forward")
 _SQL = ("kinds", "reads", "writes", "functions", *FLAGS)
 _TEST = ("as", "target", "sql", "expect", "rule", "search_path", "parameters")
+TEST_IDENTITY = ("groups", "chain", "issuer", "subject", "kind", "actor", "user")
+_IDENTITIES = ("person", "workload")
+_VERDICTS = ("allow", "deny", "would_deny")
 
 
 class PolicyError(Exception):
@@ -89,6 +93,7 @@ class _Reader:
     def __init__(self, place: str) -> None:
         self.place = place
         self.mistakes: list[str] = []
+        self.within = ""
 
     def wrong(self, node: yaml.Node, what: str) -> None:
         self.mistakes.append(f"{self.place}:{node.start_mark.line + 1}: {what}")
@@ -103,30 +108,42 @@ class _Reader:
             if name in found:
                 self.wrong(key, f"`{name}` is given twice")
             elif name in _LATER:
-                self.wrong(key, f"this version does not carry out `{name}`; take it out")
+                self.wrong(key, f"{self.within}this version does not have `{name}`; take it out")
+            elif name in _LANGUAGES:
+                where = f"{self.within}this version does not have the language `{name}`"
+                self.wrong(key, f"{where}; it has `sql`")
             elif name not in known:
-                near = difflib.get_close_matches(name, list(known), 1)
-                hint = f", did you mean `{near[0]}`?" if near else ""
-                self.wrong(key, f"unknown key `{name}`{hint}")
+                self.wrong(key, f"unknown key `{name}`{_nearest(name, known)}")
             found.setdefault(name, value)
         return found
 
     def word(self, node: yaml.Node | None, what: str, among: Iterable[str] = ()) -> str:
         if node is None:
             return ""
-        if not isinstance(node, yaml.ScalarNode) or (among and node.value not in among):
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
             self.wrong(node, f"{what} must be " + (" or ".join(among) if among else "a word"))
+            return ""
+        if among and node.value not in among:
+            hint = _nearest(node.value, among)
+            self.wrong(node, f"{what} must be " + " or ".join(among) + hint)
             return ""
         return str(node.value)
 
     def words(self, node: yaml.Node | None, what: str) -> tuple[str, ...] | None:
         if node is None:
             return None
-        good = isinstance(node, yaml.SequenceNode)
-        if not good or not all(isinstance(n, yaml.ScalarNode) for n in node.value):
-            self.wrong(node, f"{what} must be a list of words")
+        good = isinstance(node, yaml.SequenceNode) and node.value  # an empty list speaks of nothing
+        if not good or not all(isinstance(n, yaml.ScalarNode) and n.value for n in node.value):
+            self.wrong(node, f"{what} must be a list of words, at least one")
             return ()
         return tuple(str(n.value) for n in node.value)
+
+    def patterns(self, node: yaml.Node | None, what: str) -> tuple[str, ...] | None:
+        found = self.words(node, what)
+        for pattern in found or ():
+            if node is not None and (pattern.count(".") > 1 or "" in pattern.split(".")):
+                self.wrong(node, f"{what}: `{pattern}` is neither `schema.name` nor `name`")
+        return found
 
     def true(self, node: yaml.Node | None, what: str) -> bool:
         if node is None:
@@ -144,21 +161,22 @@ class _Reader:
         kinds = self.words(parts.get("kinds"), "kinds")
         for kind in kinds or ():
             if kind not in WORDS:
-                near = difflib.get_close_matches(kind, list(WORDS), 1)
-                hint = f", did you mean `{near[0]}`?" if near else ""
-                self.wrong(parts["kinds"], f"unknown kind `{kind}`{hint}")
+                self.wrong(parts["kinds"], f"unknown kind `{kind}`{_nearest(kind, WORDS)}")
         flags = tuple(flag for flag in FLAGS if self.true(parts.get(flag), flag))
         for flag in FLAGS:
             if flag in parts and (action == "allow" or flag not in flags):
                 self.wrong(parts[flag], f"`{flag}` can only be `true`, and only in a deny")
-        lists = {k: self.words(parts.get(k), k) for k in ("reads", "writes", "functions")}
+        lists = {k: self.patterns(parts.get(k), k) for k in ("reads", "writes", "functions")}
         return Selector(kinds, flags=flags, **lists)
 
     def rule(self, node: yaml.Node) -> Rule:
+        self.within = f"rule `{_id_of(node)}`: "
         parts = self.keys(node, _RULE, "a rule")
+        self.within = ""
         actions = [a for a in ("allow", "deny") if a in parts]
-        if len(actions) != 1 or "id" not in parts:
-            self.wrong(node, "a rule has an id and exactly one of allow, deny")
+        if len(actions) != 1 or not parts.get("id"):
+            if not any(name in parts for name in _LATER):  # said already
+                self.wrong(node, "a rule has an id and exactly one of allow, deny")
             return Rule("", "deny", Selector())
         sql = self.selector(parts[actions[0]], actions[0])
         conditions = {k: self._cel(parts.get(k), k) for k in ("when", "unless")}
@@ -195,13 +213,24 @@ class _Reader:
         found: dict[str, Any] = {}
         for key, value in parts.items():
             if key == "labels":
-                found[key] = {str(k.value): str(v.value) for k, v in getattr(value, "value", ())}
+                found[key] = self._labels(value)
             elif key == "actor":
                 groups = self.keys(value, ("groups",), "actor").get("groups")
+                if groups is None:
+                    self.wrong(value, "actor must say groups: [..]")
                 found["actor.groups"] = self.words(groups, "actor.groups") or ()
-            else:
-                found[key] = self.words(value, key)
+            elif key in _MATCH:
+                found[key] = self.words(value, key) or ()
+        for kind in found.get("kinds", ()):
+            if kind not in _IDENTITIES:
+                self.wrong(parts["kinds"], f"kinds must be {' or '.join(_IDENTITIES)}")
         return found
+
+    def _labels(self, node: yaml.Node) -> dict[str, str]:
+        if not isinstance(node, yaml.MappingNode) or not node.value:
+            self.wrong(node, "labels must be a mapping, at least one")
+            return {}
+        return {str(key.value): self.word(value, "a label") for key, value in node.value}
 
     def document(self, text: str, root: yaml.Node) -> Document:
         parts = self.keys(root, _TOP, "a policy")
@@ -238,10 +267,34 @@ class _Reader:
         if node is not None and not isinstance(node, yaml.SequenceNode):
             self.wrong(node, "tests must be a list")
         for item in items:
-            self.keys(item, _TEST, "a test")
+            self._test(item)
+        if self.mistakes:
+            return ()
         loader = _Core("")
         made = [loader.construct_object(item, deep=True) for item in items]
         return tuple({**t, "line": n.start_mark.line + 1} for t, n in zip(made, items, strict=True))
+
+    def _test(self, node: yaml.Node) -> None:
+        parts = self.keys(node, _TEST, "a test")
+        if isinstance(node, yaml.MappingNode) and not {"sql", "target", "expect"} <= set(parts):
+            self.wrong(node, "a test says target, sql and expect")
+        for key in ("sql", "target", "rule"):
+            self.word(parts.get(key), key)
+        self.word(parts.get("expect"), "expect", _VERDICTS)
+        if "as" in parts:
+            self.keys(parts["as"], TEST_IDENTITY, "as")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, sorted(known), 1)
+    return f", did you mean `{near[0]}`?" if near else ""
+
+
+def _id_of(node: yaml.Node) -> str:
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value == "id":
+            return str(value.value)
+    return "?"
 
 
 def parse(text: str, place: str) -> Document:

@@ -10,8 +10,8 @@ from functools import lru_cache
 from importlib.resources import files
 
 from gateway.policy.documents import Selector
-from gateway.policy.languages.sql.analysis import Name, Unit
-from gateway.policy.languages.sql.kinds import ADMIN, within
+from gateway.policy.languages.sql.analysis import UNKNOWN, Name, Unit
+from gateway.policy.languages.sql.kinds import ADMIN, ALONE, within
 
 _DATA = files("gateway.policy.languages.sql")
 
@@ -23,85 +23,138 @@ def _lines(name: str) -> frozenset[str]:
 
 SAFE_FUNCTIONS = _lines("safe_functions.yaml")
 CATALOGUE = _lines("catalogue.yaml")
+_OTHER_FUNCTIONS = _lines("other_functions.yaml")
 # Password hashes, other sessions' statements, samples of rows, the server's own files.
 _SECRET = frozenset(
     "pg_authid pg_shadow pg_user_mapping pg_user_mappings pg_largeobject pg_statistic pg_stats "
     "pg_statistic_ext_data pg_stats_ext pg_stats_ext_exprs pg_subscription pg_stat_activity "
     "pg_hba_file_rules pg_ident_file_mappings pg_file_settings pg_config pg_stat_statements "
-    "user_mapping_options _pg_user_mappings pg_prepared_statements pg_cursors".split()
+    "user_mapping_options _pg_user_mappings pg_prepared_statements pg_cursors "
+    "pg_stat_wal_receiver pg_stat_replication".split()
 )
-_NAMED_ONLY = ADMIN | {"do", "call", "copy_program", "set_role", "unknown", "function_call"}
+_NAMED_ONLY = ADMIN | ALONE
 _WRAPPERS = frozenset({"prepare", "declare", "execute", "fetch", "explain"})
 
 
 @lru_cache(4096)
 def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile("[^.]*".join(re.escape(part) for part in text.split("*")))
+    return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
 
 
 def like(name: str, patterns: Iterable[str]) -> bool:
+    """True when one of `patterns` is `name`; a `*` in it stands for anything."""
     return any(_pattern(pattern).fullmatch(name) is not None for pattern in patterns)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where unqualified names are looked for; None: nobody knows."""
+    """Where unqualified names are looked for. `path` None: nobody knows."""
 
     path: tuple[str, ...] | None = ("public",)
+    login: str = ""
+    """A schema of the login's own name, which may be looked at first: a deny hits there too."""
 
-    def candidates(self, name: Name, catalogue: frozenset[str] = CATALOGUE) -> list[str]:
-        """`schema.name` of everything it may be; `?` is a schema that is not known."""
+    def candidates(self, name: Name) -> list[Name]:
+        """Every relation that `name` may be."""
+        return [name] if name.schema else self._found(name.name, name.name in CATALOGUE)
+
+    def function_candidates(self, name: Name) -> list[Name]:
+        """Every function that `name` may be."""
         if name.schema:
-            return [f"{name.schema}.{name.name}"]
-        if name.name in catalogue:
-            return [f"pg_catalog.{name.name}"]
-        return [f"{schema}.{name.name}" for schema in self.path or ("?",)]
+            return [name]
+        own = name.name in SAFE_FUNCTIONS or name.name in _OTHER_FUNCTIONS
+        found = self._found(name.name, False)
+        # Newer servers have functions that our lists do not.
+        if own or name.name.startswith(("pg_", "lo_", "binary_upgrade_")):
+            found.append(Name("pg_catalog", name.name))
+        return found
+
+    def _found(self, name: str, in_catalogue: bool) -> list[Name]:
+        if self.path is None:
+            return [Name(UNKNOWN, name)]
+        if in_catalogue and not self.shadows:
+            return [Name("pg_catalog", name)]
+        schemas = [s for s in self.path if s != "pg_catalog" or in_catalogue]
+        return [Name(schema, name) for schema in schemas or (UNKNOWN,)]
+
+    @property
+    def shadows(self) -> bool:
+        """True where something may stand before pg_catalog, which else is looked at first."""
+        path = self.path
+        return path is None or ("pg_catalog" in path and path[0] != "pg_catalog")
+
+    def suspects(self, name: Name) -> list[Name]:
+        """Every relation that `name` may be if the login has a schema of its own."""
+        found = self.candidates(name)
+        if not name.schema and self.login:
+            found = [*found, Name(self.login, name.name)]
+        return found
 
 
-def scope_of(value: str | None, user: str) -> Scope:
-    """From search_path as the session has it: None: never changed; '': changed, not known to us."""
+def scope_of(value: str | None, login: str) -> Scope:
+    """From search_path as the session has it: None: never changed; '': changed, not known to us.
+
+    One that was never changed is taken for PostgreSQL's default, `"$user", public`.
+    """
     if value is None:
-        return Scope()
-    if not value.strip():
-        return Scope(None)
-    path = []
-    for part in value.split(","):
-        word = part.strip()
-        quoted = word.startswith('"') and word.endswith('"') and len(word) > 1
-        word = word[1:-1].replace('""', '"') if quoted else word.lower()
-        path.append(user if word == "$user" else word)
-    return Scope(tuple(path))
+        return Scope(("public",), login)
+    words = _listed(value)
+    named = tuple(word for word in words if word != "$user")
+    return Scope(named or None, login if "$user" in words else "")
 
 
-def _covers(patterns: tuple[str, ...] | None, candidates: list[str]) -> bool:
+_WORD = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",]*?))\s*(?:,|$)')
+
+
+def _listed(value: str) -> list[str]:
+    """The names of a list as the server reads it (SplitIdentifierString)."""
+    words, at = [], 0
+    while at < len(value):
+        found = _WORD.match(value, at)
+        if found is None:
+            return []
+        quoted, plain = found.groups()
+        words.append(quoted.replace('""', '"') if quoted is not None else plain.lower())
+        at = found.end()
+    return [word for word in words if word]
+
+
+def _covers(patterns: tuple[str, ...] | None, candidates: list[Name]) -> bool:
     if patterns is None:
         return True
     return all(_one(patterns, candidate, sure=True) for candidate in candidates)
 
 
-def _one(patterns: tuple[str, ...], candidate: str, *, sure: bool) -> bool:
-    schema, _, bare = candidate.partition(".")
+def _one(patterns: tuple[str, ...], candidate: Name, *, sure: bool) -> bool:
     for pattern in patterns:
-        where, dot, what = pattern.rpartition(".")
+        schema, dot, name = pattern.rpartition(".")
         if not dot:
-            where = "*"
-        unknown = schema == "?"
-        if (where == "*" if unknown and sure else unknown or like(schema, (where,))) and like(
-            bare, (what,)
-        ):
+            schema = "*"
+        if _segment(schema, candidate.schema, sure) and _segment(name, candidate.name, sure):
             return True
     return False
 
 
-def is_plain_catalogue(candidates: list[str]) -> bool:
+def _segment(pattern: str, word: str, sure: bool) -> bool:
+    if word == UNKNOWN:
+        return pattern == "*" or not sure
+    return like(word, (pattern,))
+
+
+def is_plain_catalogue(candidates: Iterable[Name]) -> bool:
     """True when reading it tells only what things are called."""
     return all(
-        schema in ("pg_catalog", "information_schema") and name not in _SECRET
-        for schema, _, name in (candidate.partition(".") for candidate in candidates)
+        name.name not in _SECRET
+        and (
+            (name.schema == "pg_catalog" and name.name in CATALOGUE)
+            or name.schema == "information_schema"
+        )
+        for name in candidates
     )
 
 
 def covers_kind(selector: Selector, kind: str) -> bool:
+    """True when an allow of `selector` speaks of `kind`."""
     if selector.kinds is None:
         return kind not in _NAMED_ONLY
     return within(kind, selector.kinds)
@@ -115,7 +168,7 @@ def uncovered(
     `ordinary`: what ordinary clients need is included.
     """
     mine = [selector for selector in allows if covers_kind(selector, unit.kind)]
-    reads = [c for c in map(scope.candidates, unit.reads)]
+    reads = [scope.candidates(name) for name in unit.reads]
     if ordinary:
         reads = [c for c in reads if not is_plain_catalogue(c)]
     free = unit.harmless or unit.kind in _WRAPPERS
@@ -134,32 +187,39 @@ def uncovered(
 
 def _functions(unit: Unit, mine: list[Selector], scope: Scope) -> str | None:
     for name in unit.functions:
-        if name.schema in ("", "pg_catalog") and name.name in SAFE_FUNCTIONS:
+        if _safe(name, scope):
             continue
-        candidates = [*scope.candidates(name, frozenset())]
-        if not name.schema:
-            candidates.append(f"pg_catalog.{name.name}")
+        candidates = scope.function_candidates(name)
         if not any(s.functions is not None and _covers(s.functions, candidates) for s in mine):
             return f"function {name}"
     return None
+
+
+def _safe(name: Name, scope: Scope) -> bool:
+    if name.schema != "pg_catalog" and (name.schema or scope.shadows):
+        return False
+    return name.name in SAFE_FUNCTIONS
 
 
 def hits(selector: Selector, unit: Unit, scope: Scope) -> bool:
     """True when a deny of `selector` speaks of `unit`; every key given must find something."""
     if selector.kinds is not None and not within(unit.kind, selector.kinds):
         return False
-    if selector.flags and not unit.flags & set(selector.flags):
+    if selector.flags and not any(_flagged(flag, unit, scope) for flag in selector.flags):
         return False
-    for patterns, names in (
-        (selector.reads, unit.reads),
-        (selector.writes, unit.writes),
-        (selector.functions, unit.functions),
-    ):
-        if patterns is not None and not _any(patterns, names, scope):
+    for patterns, names in ((selector.reads, unit.reads), (selector.writes, unit.writes)):
+        found = [c for name in names for c in scope.suspects(name)]
+        if patterns is not None and not any(_one(patterns, c, sure=False) for c in found):
             return False
-    return True
+    called = [c for name in unit.functions for c in scope.function_candidates(name)]
+    patterns = selector.functions
+    return patterns is None or any(_one(patterns, c, sure=False) for c in called)
 
 
-def _any(patterns: tuple[str, ...], names: tuple[Name, ...], scope: Scope) -> bool:
-    found = [c for name in names for c in scope.candidates(name)]
-    return any(_one(patterns, candidate, sure=False) for candidate in found)
+def _flagged(flag: str, unit: Unit, scope: Scope) -> bool:
+    if flag not in unit.flags:
+        return False
+    # Lists of what things are called are read whole by every client.
+    return flag != "no_limit" or not all(
+        is_plain_catalogue(scope.candidates(name)) for name in unit.reads
+    )

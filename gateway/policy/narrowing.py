@@ -11,6 +11,7 @@ from gateway.policy.languages.sql.analysis import Unit
 from gateway.policy.matching import Scope, like, uncovered
 
 _KEYS = ("kinds", "reads", "writes", "functions")
+_ELEMENT = ("type", "targets", "sql", "shell", "exec", "kubernetes", "http", "mcp", "redis")
 
 
 def outside(
@@ -19,7 +20,7 @@ def outside(
     """What of `units` some entry does not cover, in words; None if every entry covers all."""
     for entry in entries:
         names = entry.get("scope")
-        if names is not None and target not in names:
+        if names is not None and target not in (names.split() if isinstance(names, str) else names):
             return f"target {target} is outside the grant's scope"
         details = entry.get("authorization_details")
         if details is None:
@@ -37,11 +38,19 @@ def _selector(element: Any, target: str) -> Selector | None:
     """None for an element that gives nothing here, one that is not understood among them."""
     if not isinstance(element, Mapping) or element.get("type") != "trailgate":
         return None
-    if "targets" in element and not like(target, element["targets"]):
+    if set(element) - set(_ELEMENT):  # a key that narrows in a way we do not know
+        return None
+    if "targets" in element and not (
+        _words(element["targets"]) and like(target, element["targets"])
+    ):
         return None
     sql = element.get("sql")
     if not isinstance(sql, Mapping) or set(sql) - set(_KEYS):
         return None
-    if not all(isinstance(v, list) and all(isinstance(w, str) for w in v) for v in sql.values()):
+    if not all(_words(value) for value in sql.values()):
         return None
     return Selector(**{key: tuple(words) for key, words in sql.items()})
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)

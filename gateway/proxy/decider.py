@@ -7,16 +7,20 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from gateway.model import Decision, Declared, Grant, Operation, Session, Target
+from gateway.model import Decision, Declared, Operation, Session
 from gateway.policy.decide import Judgement, Where, judge, matching
 from gateway.policy.documents import PolicySet
 from gateway.policy.languages.sql.analysis import Analysis, Name, Unit
-from gateway.policy.matching import scope_of
+from gateway.policy.matching import Scope, scope_of
 from gateway.proxy.analyst import Analyst
 
-_CACHED = 1024
+_CACHED_TEXT = 16384
+_CACHED_BYTES = 512 << 10
+"""Of one session's decisions: texts and what goes to the record with them."""
 _DEPTH = 4
+_DEFAULT_PATH = '"$user", public'
 # Large objects, by the fixed OIDs of their functions (pg_proc.dat).
 _FUNCTIONS = {
     "952": "lo_open",
@@ -33,6 +37,43 @@ _FUNCTIONS = {
     "3171": "lo_tell64",
     "3172": "lo_truncate64",
 }
+
+
+_Key = tuple[str | None, tuple[tuple[str, str], ...], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """search_path as it is and as it was when the session began. None: the server's default."""
+
+    now: str | None = None
+    start: str | None = None
+
+    def after(self, kind: str, value: str) -> str:
+        """What is in force after a declared change; '' where that is not known."""
+        if kind == "reset":
+            return _DEFAULT_PATH if self.start is None else self.start
+        if kind == "local":  # in a transaction block; without one the old stays: so, both
+            old = _DEFAULT_PATH if self.now is None else self.now
+            return f"{value}, {old}" if value and old else ""
+        return value
+
+    def scopes(self, analysis: Analysis, login: str) -> tuple[Scope, ...]:
+        """Everywhere that unqualified names of a text may be looked for.
+
+        A statement of a text is resolved after those before it have run: by the path that they
+        set, or that the end of a transaction gives back.
+        """
+        found = {self.now: None}
+        if analysis.count > 1:
+            for kind, name, value in analysis.declares:
+                if name == "search_path":
+                    found[self.after(kind, value)] = None
+                elif kind == "discard":
+                    found[self.after("reset", "")] = None
+            if analysis.ends and (len(found) > 1 or self.now != self.start):
+                found[""] = None
+        return tuple(scope_of(value, login) for value in found)
 
 
 class DeciderPolicy:
@@ -66,33 +107,52 @@ class SessionDecider:
         self._policy = policy
         self._session = session
         self._made_by = policy.policies
-        self._known: OrderedDict[object, Decision] = OrderedDict()
+        self._known: OrderedDict[_Key, Decision] = OrderedDict()
+        self._size = 0
+        self._began: Paths | None = None
 
     def decide_now(self, operation: Operation) -> Decision | None:
         if self._made_by is not self._policy.policies:
             self._known.clear()
+            self._size = 0
             self._made_by = self._policy.policies
         return self._known.get((operation.text, operation.settings, operation.kind))
 
     async def decide(self, operation: Operation, fact: Callable[[str], str | None]) -> Decision:
-        policies = self._policy.policies
+        now = dict(operation.settings).get("search_path")
+        if self._began is None:
+            self._began = Paths(now, now)
+        paths = Paths(now, self._began.start)
         analysis, units, problem = await self._units(operation, fact)
-        decided = self._judge(policies, operation, units, problem)
-        decision = _decision(decided, analysis, problem)
-        facts = any(unit.needs for unit in units)
-        plain = operation.text is not None and not facts and not problem and not decided.timed
-        if plain and len(operation.text or "") <= 16384 and policies is self._made_by:
-            self._known[(operation.text, operation.settings, operation.kind)] = decision
-            if len(self._known) > _CACHED:
-                self._known.popitem(last=False)
+        policies = self._policy.policies  # those in force now, not those when it was asked
+        decided = self._judge(policies, paths, analysis, units, problem)
+        decision = _decision(decided, analysis, problem, paths)
+        plain = not problem and not decided.timed and not any(unit.needs for unit in units)
+        if plain and policies is self._made_by:
+            self._keep((operation.text, operation.settings, operation.kind), decision)
         return decision
 
+    def _keep(self, key: _Key, decision: Decision) -> None:
+        text = key[0]
+        if text is None or len(text) > _CACHED_TEXT or key in self._known:
+            return
+        self._known[key] = decision
+        self._size += len(text) + len(decision.record)
+        while self._size > _CACHED_BYTES:
+            (oldest, _, _), gone = self._known.popitem(last=False)
+            self._size -= len(oldest or "") + len(gone.record)
+
     def _judge(
-        self, policies: PolicySet, operation: Operation, units: list[Unit], problem: str
+        self,
+        policies: PolicySet,
+        paths: Paths,
+        analysis: Analysis,
+        units: list[Unit],
+        problem: str,
     ) -> Judgement:
         session = self._session
-        scope = scope_of(dict(operation.settings).get("search_path"), session.user)
-        where = Where(session.target, session.user, self._policy.clock(), scope)
+        scopes = paths.scopes(analysis, session.user)
+        where = Where(session.target, session.user, self._policy.clock(), scopes)
         return judge(policies, session.grant, where, units, problem)
 
     async def _units(
@@ -104,17 +164,19 @@ class SessionDecider:
             problem = operation.undecodable or "the text is not known"
             return Analysis(problem=problem), [], problem
         analysis = await self._policy.analyst.analyse(operation.text)
-        units, problem = await resolved(self._policy.analyst, analysis, fact)
-        return analysis, units, problem
+        return await resolved(self._policy.analyst, analysis, fact)
 
 
 async def resolved(
     analyst: Analyst, analysis: Analysis, fact: Callable[[str], str | None]
-) -> tuple[list[Unit], str]:
-    """All units, those of texts that are run by name too; and why not all are known."""
-    units = list(analysis.units)
+) -> tuple[Analysis, list[Unit], str]:
+    """All units, those of texts that are run by name too, and why not all are known.
+
+    The analysis comes back with what those texts do to the session.
+    """
+    units, declares = list(analysis.units), list(analysis.declares)
     if analysis.problem:
-        return units, analysis.problem
+        return analysis, units, analysis.problem
     own = {
         f"{'prepared' if kind == 'prepare' else 'cursor'}:{name}": text
         for kind, name, text in analysis.declares
@@ -126,14 +188,15 @@ async def resolved(
         # A name that this text declares stands for that text only if it did not stand before.
         texts = {text for text in (own.get(need), fact(need)) if text is not None}
         if not texts or depth > _DEPTH:
-            return units, f"what {need.replace(':', ' ')} stands for is not known"
-        for text in texts:
+            return analysis, units, f"what {need.replace(':', ' ')} stands for is not known"
+        for text in sorted(texts):
             inner = await analyst.analyse(text)
             if inner.problem:
-                return units, inner.problem
+                return analysis, units, inner.problem
             units += inner.units
+            declares += inner.declares
             waiting += [(unit.needs, depth + 1) for unit in inner.units if unit.needs]
-    return units, ""
+    return replace(analysis, declares=tuple(declares)), units, ""
 
 
 def _function(oid: str) -> tuple[Analysis, list[Unit], str]:
@@ -145,7 +208,16 @@ def _function(oid: str) -> tuple[Analysis, list[Unit], str]:
     return Analysis((unit,), clear=f"function_call {name}"), [unit], ""
 
 
-def _decision(judged: Judgement, analysis: Analysis, problem: str) -> Decision:
+def _declares(analysis: Analysis, paths: Paths) -> tuple[Declared, ...]:
+    return tuple(
+        Declared("setting", name, paths.after(kind, value))
+        if kind in ("reset", "local")
+        else Declared(kind, name, value)
+        for kind, name, value in analysis.declares
+    )
+
+
+def _decision(judged: Judgement, analysis: Analysis, problem: str, paths: Paths) -> Decision:
     document = judged.document
     name, version = (document.name, document.version) if document else ("", "")
     # A parser's message quotes the text, which is the client's secret: not in the clear.
@@ -171,11 +243,6 @@ def _decision(judged: Judgement, analysis: Analysis, problem: str) -> Decision:
         judged.rule,
         judged.reason,
         judged.level,
-        tuple(Declared(*parts) for parts in analysis.declares),
+        _declares(analysis, paths),
         json.dumps(record, ensure_ascii=False).encode(),
     )
-
-
-def session_for(grant: Grant, target: Target) -> Session:
-    """A session that is only spoken of (explain, tests of documents)."""
-    return Session("explain", 0, grant, target, "", "", "")

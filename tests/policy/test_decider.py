@@ -110,7 +110,11 @@ async def test_unknown_search_path_names_facts_narrowing_and_records():
             "kindes: [read]",
             "p.yaml:5: unknown key `kindes`, did you mean `kinds`?",
         ),
-        ("deny: {sql", "approve: {sql", "p.yaml:9: this version does not carry out `approve`"),
+        (
+            "deny: {sql",
+            "approve: {sql",
+            "p.yaml:9: rule `no-unfiltered`: this version does not have `approve`",
+        ),
         ("id: orders", "id: read", "p.yaml:6: rule id `read` is given twice"),
     ],
 )

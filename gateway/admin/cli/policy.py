@@ -7,23 +7,23 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway.admin.cli.options import output_option
-from gateway.admin.cli.output import Failed, print_json
+from gateway.admin.cli.output import Failed, print_json, visible
 from gateway.model import Grant, Hop, Identity, Target
 from gateway.policy.decide import Where, judge, matching
-from gateway.policy.documents import PolicyError, PolicySet
+from gateway.policy.documents import TEST_IDENTITY, PolicyError, PolicySet
 from gateway.policy.languages.sql.analysis import shown
-from gateway.policy.matching import scope_of
 from gateway.proxy.analyst import Analyst
-from gateway.proxy.decider import resolved
+from gateway.proxy.decider import Paths, resolved
 
 _FILES = click.Path(path_type=Path, exists=True)
+_OPERATION = ("id", "target", "as", "sql", "exec", "request", "tool", "parameters", "search_path")
 
 
 @click.group()
@@ -41,59 +41,93 @@ def _load(paths: Sequence[Path]) -> PolicySet:
         raise Failed(str(exc), "correct the lines named above", 1) from None
 
 
-@policy.command()
+@policy.command(epilog="Example: trailgate policy lint policies/  Exit: 0 sound, 1 mistakes.")
 @click.argument("paths", nargs=-1, required=True, type=_FILES)
 @output_option("text", "json")
 def lint(paths: Sequence[Path], output: str) -> None:
     """Every mistake of the documents at its line."""
+    mistakes: list[str] = []
+    names: list[tuple[str, str]] = []
     try:
-        found = PolicySet.load(paths).documents
-        mistakes: list[str] = []
+        names = [(d.place, d.name) for d in PolicySet.load(paths).documents]
     except PolicyError as exc:
-        found, mistakes = (), str(exc).splitlines()
+        mistakes = str(exc).splitlines()
     if output == "json":
-        print_json({"ok": not mistakes, "policies": [d.name for d in found], "findings": mistakes})
+        findings = [_finding(line) for line in mistakes]
+        print_json({"ok": not mistakes, "policies": [n for _, n in names], "findings": findings})
     else:
-        for line in mistakes or [f"{d.place}: ok ({d.name})" for d in found]:
-            click.echo(line)
+        for line in mistakes or [f"{place}: ok ({name})" for place, name in names]:
+            click.echo(visible(line))
     sys.exit(1 if mistakes else 0)
 
 
-@policy.command()
+def _finding(line: str) -> dict[str, Any]:
+    place, _, detail = line.partition(": ")
+    path, _, number = place.rpartition(":")
+    return {"path": path, "line": int(number), "detail": detail}
+
+
+@policy.command(
+    epilog="Example: trailgate policy test policies/  Exit: 0 all pass, 1 something fails."
+)
 @click.argument("paths", nargs=-1, required=True, type=_FILES)
 @output_option("text", "json")
 def test(paths: Sequence[Path], output: str) -> None:
     """Run the documents' own tests, each document by itself."""
     results = asyncio.run(_run_tests(_load(paths)))
+    failed = [result for result in results if not result["ok"]]
     if output == "json":
         print_json(results)
     else:
         for result in results:
-            click.echo(f"{'ok  ' if result['ok'] else 'FAIL'} {result['place']} {result['got']}")
-    sys.exit(0 if all(result["ok"] for result in results) else 1)
+            click.echo(visible(_told(result)))
+        click.echo(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    sys.exit(1 if failed else 0)
+
+
+def _told(result: Mapping[str, Any]) -> str:
+    got, expected = (
+        f"{verdict} by {rule}" if rule else verdict
+        for verdict, rule in (result["got"].values(), result["expected"].values())
+    )
+    if result["ok"]:
+        return f"ok    {result['path']}:{result['line']}: {got}"
+    why = f" ({result['reason']})" if result["reason"] else ""
+    return f"FAIL  {result['path']}:{result['line']}: expected {expected}, got {got}{why}"
 
 
 async def _run_tests(policies: PolicySet) -> list[dict[str, Any]]:
-    analyst = Analyst()
-    results = []
+    analyst = Analyst(children=1)
     try:
-        for document in policies.documents:
-            for case in document.tests:
-                answer = await explained(PolicySet((document,)), analyst, case)
-                ok = answer["verdict"] == case.get("expect")
-                ok = ok and case.get("rule") in (None, answer["rule"])
-                place = f"{document.place}:{case['line']}"
-                results.append({"ok": ok, "place": place, "got": answer["verdict"]})
+        return [
+            await _run_test(PolicySet((document,)), analyst, document.place, case)
+            for document in policies.documents
+            for case in document.tests
+        ]
     finally:
         await analyst.close()
-    return results
 
 
-@policy.command()
+async def _run_test(
+    policies: PolicySet, analyst: Analyst, path: str, case: Mapping[str, Any]
+) -> dict[str, Any]:
+    answer = await explained(policies, analyst, case)
+    got = {"verdict": answer["verdict"], "rule": answer["rule"]}
+    expected = {"verdict": case["expect"], "rule": case.get("rule")}
+    ok = got["verdict"] == expected["verdict"] and expected["rule"] in (None, got["rule"])
+    place = {"path": path, "line": case["line"]}
+    return {"ok": ok, **place, "expected": expected, "got": got, "reason": answer["reason"]}
+
+
+@policy.command(
+    epilog="Example: trailgate policy explain --policy p.yaml --target shop "
+    """--as '{"groups": ["agents"]}' --sql 'delete from orders'  """
+    "Exit: 0 answered, whatever the answer; 1 a document fails; 2 not an operation."
+)
 @click.option("--policy", "paths", multiple=True, required=True, type=_FILES)
 @click.option("--as", "who", default="{}", help='JSON: {"groups": [..], "chain": ["alice", ..]}')
-@click.option("--target", default="")
-@click.option("--sql", default="")
+@click.option("--target", default="", help="The target's name.")
+@click.option("--sql", default="", help="What is asked, as SQL.")
 @click.option("--stdin", "lines", is_flag=True, help="A JSON object a line; answers a line each.")
 @output_option("text", "json")
 def explain(
@@ -101,38 +135,84 @@ def explain(
 ) -> None:
     """What would be decided of one operation, by which rules, and what the parser saw."""
     policies = _load(paths)
-    try:
-        one = {"target": target, "sql": sql, "as": json.loads(who)}
-        asyncio.run(_explain(policies, None if lines else one, output))
-    except (ValueError, TypeError, AttributeError) as exc:
-        raise Failed(f"not an operation: {exc}", "see trailgate policy explain --help") from None
+    if not lines and not (target and sql):
+        raise Failed("which operation?", "give --target and --sql, or --stdin")
+    one = [("--as", f'{{"as": {who}}}')]
+    extra = {} if lines else {"target": target, "sql": sql}
+    asyncio.run(_explain(policies, _lines() if lines else iter(one), extra, output))
 
 
-async def _explain(policies: PolicySet, one: Mapping[str, Any] | None, output: str) -> None:
-    analyst = Analyst()
+def _lines() -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(sys.stdin, 1):
+        if line.strip():
+            yield f"standard input:{number}", line
+
+
+async def _explain(
+    policies: PolicySet, asked: Iterator[tuple[str, str]], extra: Mapping[str, Any], output: str
+) -> None:
+    analyst = Analyst(children=1)
     try:
-        for asked in [one] if one is not None else map(json.loads, sys.stdin):
-            answer = await explained(policies, analyst, asked)
-            if output == "json" or one is None:
+        for place, line in asked:
+            answer = await explained(policies, analyst, {**_operation(place, line), **extra})
+            if output == "json" or not extra:
                 print_json(answer)
             else:
-                click.echo(f"{answer['verdict']}: {answer['reason'] or answer['rules']}")
+                click.echo(visible(_explanation(answer), lines=True))
             sys.stdout.flush()
     finally:
         await analyst.close()
+
+
+def _operation(place: str, line: str) -> dict[str, Any]:
+    """One line, checked. Raises Failed."""
+    try:
+        asked = json.loads(line)
+    except ValueError as exc:
+        raise Failed(f"{place}: not JSON: {exc}", "one JSON object a line") from None
+    who = asked.get("as") if isinstance(asked, dict) else None
+    if not isinstance(asked, dict) or not isinstance(who or {}, dict):
+        raise Failed(f"{place}: not an operation", 'give {"target": .., "as": {..}, "sql": ..}')
+    unknown = sorted(set(who or {}) - set(TEST_IDENTITY)) or sorted(set(asked) - set(_OPERATION))
+    if unknown:
+        raise Failed(f"{place}: unknown key `{unknown[0]}`", "see trailgate policy explain --help")
+    for language in ("exec", "request", "tool"):
+        if language in asked:
+            raise Failed(f"{place}: this version explains `sql` only", f"take out `{language}`")
+    if not all(isinstance(asked.get(key, ""), str) for key in ("target", "sql", "search_path")):
+        raise Failed(f"{place}: target, sql and search_path are texts", "put them in quotes")
+    return asked
+
+
+def _explanation(answer: Mapping[str, Any]) -> str:
+    lines = [": ".join(word for word in (answer["verdict"], answer["reason"]) if word)]
+    for rule in answer["rules"]:
+        lines.append(f"  rule {rule}")
+    for document in answer["policies"]:
+        lines.append(f"  policy {document['name']} {document['version'][:12]}")
+    for statement in answer["analysis"]["statements"]:
+        parts = [
+            f"{key} {', '.join(names)}"
+            for key, names in statement.items()
+            if key != "kind" and names
+        ]
+        lines.append("  " + "; ".join([f"statement {statement['kind']}", *parts]))
+    return "\n".join(lines)
 
 
 async def explained(
     policies: PolicySet, analyst: Analyst, asked: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document that `policy explain` prints for one operation."""
-    grant = _grant(asked.get("as") or {})
+    who = asked.get("as") or {}
+    grant, user = _grant(who), str(who.get("user", ""))
     target = Target(str(asked.get("target", "")), "postgresql", "", 0)
     analysis = await analyst.analyse(str(asked.get("sql", "")))
-    units, problem = await resolved(analyst, analysis, lambda _name: None)
-    scope = scope_of(asked.get("search_path"), "")
-    judged = judge(policies, grant, Where(target, "", time.time(), scope), units, problem)
-    found = matching(policies, grant, len(grant.chain), target, "")
+    analysis, units, problem = await resolved(analyst, analysis, lambda _name: None)
+    path = asked.get("search_path")
+    scopes = Paths(path, path).scopes(analysis, user)
+    judged = judge(policies, grant, Where(target, user, time.time(), scopes), units, problem)
+    found = matching(policies, grant, len(grant.chain), target, user)
     return {
         "id": asked.get("id"),
         "verdict": judged.verdict.value,
@@ -157,4 +237,6 @@ def _grant(who: Mapping[str, Any]) -> Grant:
         str(who.get("kind", "person")),
     )
     groups = tuple(str(group) for group in who.get("groups") or ())
-    return Grant("explain", origin, groups, tuple(Hop(name) for name in chain[1:]))
+    actor = tuple(str(group) for group in (who.get("actor") or {}).get("groups") or ())
+    hops = tuple(Hop(name) for name in chain[1:])
+    return Grant("explain", origin, groups, hops, actor_groups=actor)

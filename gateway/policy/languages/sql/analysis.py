@@ -43,7 +43,8 @@ class Analysis:
     """All units of a text. `problem`: why it could not be analysed, else empty.
 
     `declares`: (kind, name, text) of what it does to its session, as gateway.model.Declared has
-    them, and `reset` of a setting: the value that the session began with.
+    them; besides, `reset` of a setting: the value that the session began with, and `local`: a value
+    that is in force in a transaction block, and not at all outside of one.
     """
 
     units: tuple[Unit, ...] = ()

@@ -132,8 +132,9 @@ def _set(node: Any) -> list[tuple[str, str, str]]:
     if name == "search_path" and node.kind != enums.VariableSetKind.VAR_SET_VALUE:
         current = node.kind == enums.VariableSetKind.VAR_SET_CURRENT
         return _lost(name) if current else [("reset", name, "")]
-    value = _path(node) if name == "search_path" else _value(node) or ""
-    return [("setting", name, value)]
+    if name != "search_path":
+        return [("setting", name, _value(node) or "")]
+    return [("local" if node.is_local else "setting", name, _path(node))]
 
 
 def _lost(*names: str) -> list[tuple[str, str, str]]:
@@ -194,4 +195,5 @@ def _set_config(call: Any) -> list[tuple[str, str, str]]:
     value = _constant(call.args[1]) if len(call.args) > 1 else None
     if name != "search_path" or value is None:
         return _lost(name)
-    return [("setting", name, value.strip() or NOWHERE)]
+    local = getattr(getattr(call.args[-1], "val", None), "boolval", True)
+    return [("local" if local else "setting", name, value.strip() or NOWHERE)]
