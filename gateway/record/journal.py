@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from gateway.model import Level, RecordFailed
@@ -222,11 +221,7 @@ class Journal:
         self.frames += old.frames
         self._on_rotate(self._number)
         self._retired.append(old)
-        try:
-            self._begin(spare, old.base + old.size)
-        except OSError as error:
-            self.fail(durable.explain(self._folder, error))
-            raise RecordFailed(self.failed) from error
+        self._begin(spare, old.base + old.size)
         self.arm()
 
     def _aged(self) -> None:
@@ -234,8 +229,7 @@ class Journal:
         if self._stopped or self.failed:
             return
         if self.file.frames and self._spare is not None and self._fits(self._spare):
-            with suppress(RecordFailed):  # _rotate told everybody
-                self._rotate()
+            self._rotate()
         else:
             wait = self._rotate_seconds if not self.file.frames else min(1.0, self._rotate_seconds)
             self._aging = self._loop.call_later(wait, self._aged)
@@ -290,9 +284,7 @@ class Journal:
     def _sync_files(self, retired: Iterable[JournalFile], file: JournalFile) -> None:
         for old in retired:
             old.close(self._sync_call)
-        if not file.synced_name:
-            durable.sync_folder(self._folder)
-            file.synced_name = True
+        file.settle()
         self._sync_call(file.descriptor)
 
     def _tell(self) -> None:

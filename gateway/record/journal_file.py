@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from zlib import crc32
 
+from gateway.record import durable
 from gateway.record.frames import PREFIX, PREFIX_BYTES, FooterRow, Header, encode_footer, seed
 
 _ROW_BYTES = 152
@@ -59,7 +60,7 @@ class JournalFile:
 
     __slots__ = (
         "at", "base", "closed_rows", "descriptor", "frames", "generation", "header", "limit", "map",
-        "path", "rows", "seed", "size", "synced_name",
+        "path", "rows", "seed", "size", "name",
     )  # fmt: skip
 
     def __init__(self, descriptor: int, size: int, path: Path) -> None:
@@ -76,7 +77,7 @@ class JournalFile:
         self.generation = b""
         self.header: Header | None = None
         self.rows: list[Row] = []
-        self.synced_name = False
+        self.name = path
 
     @property
     def number(self) -> int:
@@ -84,12 +85,18 @@ class JournalFile:
         return self.header.number
 
     def begin(self, header: Header, path: Path, base: int) -> None:
-        """Give the spare file its name and number. Raises OSError."""
+        """Make the spare file number so and so. It gets its name off the loop, by `settle`."""
         data = header.encode()
         self.map[: len(data)] = data
-        os.rename(self.path, path)
-        self.path, self.header, self.generation = path, header, header.generation
+        self.name, self.header, self.generation = path, header, header.generation
         self.at, self.base, self.seed = len(data), base, seed(header.generation)
+
+    def settle(self) -> None:
+        """Give a begun file its name, durably. Raises OSError. Blocks."""
+        if self.path != self.name:
+            os.rename(self.path, self.name)
+            self.path = self.name
+            durable.sync_folder(self.path.parent)
 
     def write(self, clear: bytes, sealed: bytes) -> int:
         """Append a frame for which there is room; the position of its end.
@@ -126,6 +133,7 @@ class JournalFile:
 
     def close(self, sync: Callable[[int], None]) -> None:
         """Write the footer, cut the rest off and sync: a segment. Raises OSError. Blocks."""
+        self.settle()
         footer = encode_footer(self.frames, [row.finished() for row in self.rows])
         end = self.at + len(footer)
         self.map[self.at : end] = footer

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,6 +32,8 @@ log = logging.getLogger("trailgate.record")
 
 MOST_LEAF = 65535
 _RETRY_SECONDS = 1.0
+_READER_SECONDS = 600.0
+"""For so long whoever read a checkpoint finds its partial tiles."""
 File = tuple[Path, bytes, bool]
 """Path, content, and whether it is synced (or left to `sync_file_system`)."""
 
@@ -54,7 +58,7 @@ class TileLog:
         self._unfinished = folder / ".unfinished"
         self._tree = TileTree()
         self._dirty: dict[str, bytes] = {}
-        self._edges: list[int] = []
+        self._edges: deque[tuple[int, float]] = deque()
         self.signed = 0
         """Leaves that the latest checkpoint covers."""
 
@@ -78,7 +82,7 @@ class TileLog:
             if self._read("checkpoint") != note:
                 self._put(self.folder / "checkpoint", note, self._unfinished)
         self._remove_beyond()
-        self._edges = [self.signed]
+        self._edges.append((self.signed, time.monotonic()))
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -165,13 +169,14 @@ class TileLog:
         self._put(self.folder / "checkpoints" / str(size), note, self._unfinished)
         self._put(self.folder / "checkpoint", note, self._unfinished)
         self.signed = size
-        self._edges.append(size)
+        self._edges.append((size, time.monotonic()))
         self._forget_edges()
 
     def _forget_edges(self) -> None:
-        """Remove partial tiles of old checkpoints; readers may still be at the one before."""
-        while len(self._edges) > 2:
-            old, kept = self._edges.pop(0), set(edge(self._edges[0])) | set(edge(self._edges[1]))
+        """Remove the partial tiles of checkpoints that no reader can still be at."""
+        before = time.monotonic() - _READER_SECONDS
+        while len(self._edges) > 2 and self._edges[0][1] < before:
+            old, kept = self._edges.popleft()[0], set(edge(self._edges[0][0]))
             for tile in edge(old):
                 if tile[2] and tile not in kept:
                     path = self.folder / tile_name(*tile)

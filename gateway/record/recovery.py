@@ -144,8 +144,10 @@ class Recovery:
 
     def plan(self) -> None:
         """Read log, openings and journal files. Raises RecordFailed, OSError."""
-        for path in [*self._journal.glob("spare-*"), *self._journal.glob("*.closing")]:
+        for path in self._journal.glob("*.closing"):
             path.unlink()
+        for path in self._journal.glob("spare-*"):
+            self._settle(path)
         self._read_leaves()
         self._read_openings()
         for one in self.state.sessions:
@@ -156,8 +158,20 @@ class Recovery:
         for number, path in self._files():
             self.next_number = max(self.next_number, number + 1)
             self._read_file(number, path)
-        self.next_number = max(self.next_number, *(n + 1 for n in self.segments | {-1}))
-        self.next_number = max(self.next_number, *(n + 1 for n in self._recovered | {-1}))
+        signed = max(self.segments | self._recovered, default=-1)
+        self.next_number = max(self.next_number, signed + 1)
+
+    def _settle(self, path: Path) -> None:
+        """A spare file that was begun gets its name; one that was not goes."""
+        with mapped(path) as data:
+            try:
+                number = decode_header(data)[0].number
+            except BadFrame:
+                number = -1
+        if number < 0:
+            path.unlink()
+        else:
+            os.rename(path, self._journal / f"{number}.journal")
 
     def _read_leaves(self) -> None:
         for _, data in self._tiles.leaves(self.state.leaves):
@@ -315,10 +329,6 @@ class Recovery:
                 found.path.unlink()
         durable.sync_folder(self._journal)
         self.closed.sort(key=lambda one: one.header.number)
-
-    @property
-    def found_gaps(self) -> int:
-        return sum(len(found.gaps) for found in self._unclosed)
 
 
 def _add(spans: list[Span], span: Span) -> None:
