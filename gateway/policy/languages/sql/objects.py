@@ -66,13 +66,15 @@ def defined(root: Any) -> list[Name]:
     ):
         return [Name(root.name or UNKNOWN, UNKNOWN)]
     sort = _sort(root)
+    if relations(root):
+        return []
     if isinstance(root, ast.DropStmt | ast.GrantStmt):
         in_schema = (
             getattr(root, "targtype", None) == enums.GrantTargetType.ACL_TARGET_ALL_IN_SCHEMA
         )
         sort = enums.ObjectType.OBJECT_SCHEMA if in_schema else sort
         return [_object(item, sort) for item in root.objects or ()]
-    if sort is not None and not getattr(root, "relation", None):
+    if sort is not None:
         item = getattr(root, "object", None) or getattr(root, "func", None)
         return [_object(item, sort)]
     for slot in _NAMES:
