@@ -26,6 +26,7 @@ from gateway.protocols import (
     WireError,
 )
 from gateway.proxy.admission import admit
+from gateway.proxy.faults import traced
 from gateway.proxy.link import Link
 from gateway.proxy.ports import Refused
 from gateway.proxy.services import ListenSpec
@@ -73,6 +74,8 @@ class Arrival:
             self._run(lambda: self._greeter.receive(data))
 
     def tls_started(self, link: Link) -> None:
+        if self._over:
+            return
         selected = link.tls.alpn if link.tls else None
         if self._alpn and selected != self._alpn:
             # Another protocol's client was led here (ALPACA): nothing of it is interpreted.
@@ -108,7 +111,7 @@ class Arrival:
         except WireError as exc:
             self.refuse(Refusal("denied", "protocol", str(exc)), str(exc))
         except Exception as exc:
-            log.exception("a greeter failed", extra={"client": self._link.peer})
+            log.error("a greeter failed", extra={"client": self._link.peer, **traced(exc)})
             self.cut("internal", f"internal error ({type(exc).__name__})")
 
     def _perform(self, effect: LoginEffect) -> None:
@@ -160,7 +163,7 @@ class Arrival:
         except Refused as exc:
             self.refuse(exc.refusal, str(exc))
         except Exception as exc:
-            log.exception("a login failed", extra={"client": self._link.peer})
+            log.error("a login failed", extra={"client": self._link.peer, **traced(exc)})
             self.refuse(Refusal("unavailable", "internal", "internal error"), type(exc).__name__)
 
     def _cancel(self, effect: Cancel) -> None:
@@ -202,8 +205,10 @@ class Arrival:
             return
         try:
             effects = self._greeter.refused(refusal)
-        except Exception:
-            log.exception("a greeter could not refuse", extra={"client": self._link.peer})
+        except Exception as exc:
+            log.error(
+                "a greeter could not refuse", extra={"client": self._link.peer, **traced(exc)}
+            )
             effects = []
         words = b"".join(one.data for one in effects if isinstance(one, ToClient))
         if relayed or words:
@@ -242,20 +247,26 @@ class Arrival:
 
     def _report(self, refusal: Refusal, cause: str) -> None:
         services, present = self._house.services, self._present
-        if self._token:
-            cause = cause.replace(self._token, "[token]")
         event: dict[str, Any] = {
             "code": refusal.code,
             "reason": refusal.reason,
-            "cause": cause[:500],
+            "cause": cause,
             "client": self._link.peer,
             "protocol": self._spec.protocol,
             "listener": self._spec.target or "",
             "user": present.user if present else "",
             "database": present.database if present else "",
         }
+        if self._token:
+            # A client may have put it in another field too. Before the cut: half a token is secret.
+            event = {name: text.replace(self._token, "[token]") for name, text in event.items()}
+        event["cause"] = event["cause"][:500]
         session = refusal.session or (self._live.session.id if self._live else "")
         services.metrics.refused.labels(refusal.code).inc()
         log.warning("refused", extra={**event, "session": session})
-        if not session:
+        if session:
+            return
+        try:
             services.recorder.refused(event)
+        except Exception as exc:
+            log.error("a refusal is not in the record", extra=traced(exc))

@@ -6,6 +6,7 @@ It keeps order and counts what waits; what to do when the record fails is its ow
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from gateway.model import Level
 from gateway.proxy.link import Link
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.ports import Recorder
+
+log = logging.getLogger("trailgate.proxy")
 
 
 class Gate:
@@ -64,11 +67,10 @@ class Gate:
         """Pass `data` on once everything up to `position` is at `level`, in order."""
         if self._failed:
             return
-        if not self._queue and not self._holds:
+        if level is Level.PROCESS and not self._queue and not self._holds:
             # An append is at PROCESS when it returns: the common case asks nobody.
-            if level is Level.PROCESS or self._recorder.reached(position, level):
-                self._link.write(data)
-                return
+            self._link.write(data)
+            return
         self._queue.append((data, position, level))
         self.held += len(data)
         self._on_change(self.held)
@@ -79,8 +81,8 @@ class Gate:
         self._holds += 1
 
     def release(self) -> None:
-        """End one `hold`."""
-        self._holds -= 1
+        """End one `hold`, unless `close` has ended all."""
+        self._holds = max(0, self._holds - 1)
         self._advance()
 
     def close(self, seconds: float) -> None:
@@ -102,6 +104,15 @@ class Gate:
         self.held = 0
 
     def _advance(self) -> None:
+        try:
+            self._pass_on()
+        except Exception as exc:
+            # Whether what waits is in the record is not known: nothing moves on.
+            log.error("a gate failed", exc_info=exc)
+            self.cut()
+            self._on_failure()
+
+    def _pass_on(self) -> None:
         queue = self._queue
         changed = False
         while queue and not self._holds and not self._waiting:

@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from typing import Protocol as Interface
+from typing import cast
 
 from gateway.proxy.tls import Engine, TlsFailed
 
@@ -41,6 +42,7 @@ class Link(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_farewell",
+        "_finished",
         "_high",
         "_lost",
         "_on_made",
@@ -72,16 +74,19 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = 0
         self._lost = False
+        self._finished = False
+        """Our stream is ended: a transport raises at a write behind that."""
         self._farewell: asyncio.TimerHandle | None = None
 
     # --- what asyncio calls ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._high, low=self._high // 4)
-        _tune(transport.get_extra_info("socket"))
-        peer = transport.get_extra_info("peername")
+        # uvloop's transport is one by its methods, not by its class.
+        made = cast(asyncio.Transport, transport)
+        self._transport = made
+        made.set_write_buffer_limits(high=self._high, low=self._high // 4)
+        _tune(made.get_extra_info("socket"))
+        peer = made.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
         if self._on_made is not None:
             self._on_made(self)
@@ -128,9 +133,9 @@ class Link(asyncio.Protocol):
         return self._lost or self._transport is None or self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Send; never blocks. Bytes for a link that is gone are dropped."""
+        """Send; never blocks. Bytes for a link that is gone, or finished, are dropped."""
         transport = self._transport
-        if transport is None or self._lost:
+        if transport is None or self._lost or self._finished:
             return
         if self.tls is not None:
             try:
@@ -196,10 +201,10 @@ class Link(asyncio.Protocol):
     def finish(self) -> None:
         """Send what was written and end our stream; what the peer still says is read."""
         transport = self._transport
-        if transport is None or self.gone or not transport.can_write_eof():
+        if transport is None or self.gone or self._finished or not transport.can_write_eof():
             return
-        if self.tls is not None and self.tls.established:
-            transport.write(self.tls.farewell())
+        self._say_farewell(transport)
+        self._finished = True
         transport.write_eof()
 
     def close(self, seconds: float = 5.0) -> None:
@@ -207,8 +212,7 @@ class Link(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._lost or transport.is_closing():
             return
-        if self.tls is not None and self.tls.established:
-            transport.write(self.tls.farewell())
+        self._say_farewell(transport)
         transport.close()
         if not self._lost and self._farewell is None:
             self._farewell = asyncio.get_running_loop().call_later(seconds, self.abort)
@@ -220,6 +224,10 @@ class Link(asyncio.Protocol):
 
     # --- TLS -------------------------------------------------------------------------------------
 
+    def _say_farewell(self, transport: asyncio.Transport) -> None:
+        if self.tls is not None and self.tls.established and not self._finished:
+            transport.write(self.tls.farewell())
+
     def _unseal(self, data: bytes) -> None:
         engine, owner, transport = self.tls, self.owner, self._transport
         if engine is None or owner is None or transport is None:
@@ -228,11 +236,12 @@ class Link(asyncio.Protocol):
         try:
             plain = engine.feed(data) if data else (engine.handshake() and b"") or b""
         except TlsFailed as exc:
-            transport.write(engine.pending())  # the alert tells the peer why
+            if not self._finished:
+                transport.write(engine.pending())  # the alert tells the peer why
             self._fail(f"TLS: {exc}")
             return
         waiting = engine.pending()
-        if waiting:
+        if waiting and not self._finished:
             transport.write(waiting)
         if not up and engine.established:
             owner.tls_started(self)

@@ -11,10 +11,12 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import Collection
+from typing import cast
 
 from gateway.model import Grant, Identity, Refusal, Refused, Session, Target
 from gateway.protocols import ProtocolDefinition
 from gateway.proxy.arrival import Arrival
+from gateway.proxy.faults import traced
 from gateway.proxy.link import Link
 from gateway.proxy.ports import Catalog, Policy
 from gateway.proxy.services import ListenSpec, ProxyServices, SessionView
@@ -62,8 +64,6 @@ class Proxy:
     ) -> None:
         """A link was accepted."""
         services = self._services
-        self._links += 1
-        services.metrics.links.set(self._links)
         target = services.catalog.target(spec.target) if spec.target else None
         plain = spec.plain or (target is not None and target.plain)
         greeter = definition.greeter(plain=plain, loopback=loopback)
@@ -78,6 +78,11 @@ class Proxy:
             # The oldest gives way: whoever stalls must not shut the door for others.
             oldest = next(iter(self._unknown))
             oldest.refuse(_unavailable("capacity", "too many logins"), "unauthenticated cap")
+
+    def enter(self) -> None:
+        """A link is there, whatever becomes of it."""
+        self._links += 1
+        self._services.metrics.links.set(self._links)
 
     def leave(self) -> None:
         """A link is gone."""
@@ -119,8 +124,8 @@ class Proxy:
     ) -> None:
         """Use new settings for new sessions, and new policies for new decisions of all."""
         services = self._services
-        services.catalog = catalog or services.catalog
-        services.server_tls = server_tls or services.server_tls
+        services.catalog = services.catalog if catalog is None else catalog
+        services.server_tls = services.server_tls if server_tls is None else server_tls
         self._house.upstream.forget()
         if policy is None:
             return
@@ -191,8 +196,14 @@ class CountedLink(Link):
         self._definition, self._loopback = definition, loopback
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._proxy.greet(self, self._spec, self._definition, self._loopback)
+        self._proxy.enter()
+        try:
+            super().connection_made(transport)
+            self._proxy.greet(self, self._spec, self._definition, self._loopback)
+        except Exception as exc:
+            # Without an owner it would stay for ever: no deadline is set yet.
+            log.error("a link could not be greeted", extra=traced(exc))
+            cast(asyncio.Transport, transport).abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._proxy.leave()

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from gateway.model import Decision, Operation, Verdict
 from gateway.protocols import Ask
+from gateway.proxy.faults import traced
 from gateway.proxy.limits import Limits
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.ports import SessionPolicy
@@ -77,18 +78,21 @@ class Questions:
         try:
             async with asyncio.timeout(self._limits.decision_seconds):
                 decision = await self.policy.decide(ask.operation, fact)
+        except asyncio.CancelledError as exc:
+            if ask.operation.id not in self._waiting:
+                raise  # by `drop`, or by the end of the loop
+            decision = self._failed(exc)  # something that policy awaited was cancelled
         except Exception as exc:
             decision = self._failed(exc)
         self._metrics.decision_seconds.observe(time.monotonic() - started)
         if self._waiting.pop(ask.operation.id, None) is not None:
             then(ask, decision)
 
-    def _failed(self, exc: Exception) -> Decision:
+    def _failed(self, exc: BaseException) -> Decision:
         cause = "no decision in time" if isinstance(exc, TimeoutError) else type(exc).__name__
         log.error(
             "policy could not decide",
-            exc_info=exc,
-            extra={"session": self._session, "cause": cause},
+            extra={"session": self._session, "cause": cause, **traced(exc)},
         )
         denial = Decision(Verdict.DENY, reason=f"policy could not decide ({cause})")
         return replace(denial, record=decision_record(denial))

@@ -23,6 +23,7 @@ from gateway.protocols import (
     ToTarget,
     WireError,
 )
+from gateway.proxy.faults import traced
 from gateway.proxy.gate import Gate
 from gateway.proxy.joined import Counters, Joined
 from gateway.proxy.link import Link
@@ -68,12 +69,12 @@ class Relay:
         self._links = 2
         self._timer: asyncio.TimerHandle | None = None
         self._pressure = Pressure(joined.client, self._client_left)
-        self._to_client = self._gate(joined.recorder, joined.client, joined.target)
-        self._to_target = self._gate(joined.recorder, joined.target, joined.client)
+        self._to_client = self._gate(joined.recorder, joined.client)
+        self._to_target = self._gate(joined.recorder, joined.target)
 
-    def _gate(self, recorder: Recorder, link: Link, other: Link) -> Gate:
+    def _gate(self, recorder: Recorder, link: Link) -> Gate:
         def changed(held: int) -> None:
-            self._pressure.press(other, GATE_FULL, held > self._limits.buffer_bytes)
+            self._press(link, GATE_FULL, held > self._limits.buffer_bytes)
 
         def failed() -> None:
             self._record_failed(RecordFailed("the journal could not be synced"))
@@ -123,8 +124,16 @@ class Relay:
             self._target_left(cause)
 
     def room(self, link: Link, free: bool) -> None:
-        other = self._target if link is self._client else self._client
-        self._pressure.press(other, PEER_FULL, not free)
+        self._press(link, PEER_FULL, not free)
+
+    def _press(self, link: Link, why: int, full: bool) -> None:
+        """`link` takes no more for now: read nothing that would end up there.
+
+        A client that does not read is not read either, for our own answers would pile up (denials).
+        """
+        self._pressure.press(self._client, why if link is self._target else why << 3, full)
+        if link is self._client:
+            self._pressure.press(self._target, why, full)
 
     def tls_started(self, link: Link) -> None:
         """Both links are past their handshakes."""
@@ -145,6 +154,11 @@ class Relay:
 
         What a decision brings about comes behind the rest of the list: the dialog had returned.
         """
+        while effects:
+            # Not by recursion: in a batch every decision may bring about the next question.
+            effects = self._collect_once(effects, turn)
+
+    def _collect_once(self, effects: list[Effect], turn: Turn) -> list[Effect]:
         decided: list[Effect] = []
         for effect in effects:
             if isinstance(effect, ToClient):
@@ -166,8 +180,7 @@ class Relay:
                 turn.close = (effect.reason, effect.detail)
             else:
                 raise TypeError(f"a dialog returned {type(effect).__name__}")
-        if decided:
-            self._collect(decided, turn)
+        return decided
 
     def _done(self, done: Done, turn: Turn) -> None:
         self.counters.rows += done.outcome.rows
@@ -292,7 +305,7 @@ class Relay:
         if isinstance(exc, WireError):
             self.refuse(Refusal("unavailable", "protocol", str(exc)), "protocol")
             return
-        log.error("a dialog failed", exc_info=exc, extra={"session": self._id})
+        log.error("a dialog failed", extra={"session": self._id, **traced(exc)})
         detail = f"internal error ({type(exc).__name__})"
         self.refuse(Refusal("unavailable", "internal", detail), "protocol")
 
@@ -300,7 +313,7 @@ class Relay:
         """Nothing moves on but the protocol's own word for it."""
         if self.over:
             return
-        log.error("the record failed", exc_info=exc, extra={"session": self._id, "cause": str(exc)})
+        log.error("the record failed", extra={"session": self._id, "cause": str(exc)})
         self._metrics.record_failures.inc()
         if self._to_client.held:
             self._border = False
@@ -316,11 +329,16 @@ class Relay:
         if self.over:
             return
         turn = self._last_words(refusal)
+        if self._to_target.held:
+            # What waits for the disk, or behind a cancel, was not sent: it does not run any more.
+            self._to_target.cut()
         position = 0
         try:
             position = turn.append(self._streams, b"")
         except Exception as exc:
-            log.error("last words are not in the record", exc_info=exc, extra={"session": self._id})
+            log.error(
+                "last words are not in the record", extra={"session": self._id, **traced(exc)}
+            )
             turn.to_target.clear()
         if turn.to_target:
             self._to_target.send(_joined(turn.to_target), position, self._level)
@@ -338,7 +356,7 @@ class Relay:
         try:
             self._collect(self.dialog.refused(said), turn)
         except Exception as exc:
-            log.error("a dialog could not refuse", exc_info=exc, extra={"session": self._id})
+            log.error("a dialog could not refuse", extra={"session": self._id, **traced(exc)})
         if not self._border or (self._left and self._client.gone):
             turn.to_client.clear()
             turn.pieces = [piece for piece in turn.pieces if piece[0] != "answer"]

@@ -119,10 +119,19 @@ class Live:
             self._close_record(self._failure(exc.refusal), str(exc))
             raise
         except BaseException as exc:
-            self._close_record("protocol", f"internal error ({type(exc).__name__})")
+            self._abandon(f"internal error ({type(exc).__name__})")
             raise
         finally:
             house.opening.discard(self)
+
+    def _abandon(self, detail: str) -> None:
+        """What was opened so far is closed: the link to the target, the relay, the record."""
+        if self._opened is not None:
+            self._opened.link.owner = None
+            self._opened.link.abort()
+        if self.relay is not None:
+            self.relay.end("protocol", detail)
+        self._close_record("protocol", detail)
 
     async def _open_record(self) -> SessionRecord:
         """Not to be cancelled half way: a record that was opened must be closed."""
@@ -130,14 +139,18 @@ class Live:
         meta = opening(self._admission, self._definition.name, services.node)
         task = self._house.background(services.recorder.open(meta))
         try:
-            return await asyncio.shield(task)
+            async with asyncio.timeout(services.limits.dial_seconds):
+                return await asyncio.shield(task)
         except asyncio.CancelledError:
             self._house.background(self._close_late(task))
             raise
-        except RecordFailed as exc:
+        except (RecordFailed, TimeoutError) as exc:
+            if not task.done():
+                self._house.background(self._close_late(task))
             services.metrics.record_failures.inc()
             raise Refused(
-                Refusal("unavailable", "record", "the record cannot be written"), str(exc)
+                Refusal("unavailable", "record", "the record cannot be written"),
+                str(exc) or "the record did not open in time",
             ) from exc
 
     async def _close_late(self, task: asyncio.Task[SessionRecord]) -> None:
@@ -145,7 +158,8 @@ class Live:
             self._record = await task
         except RecordFailed:
             return  # nothing was opened
-        self._close_record("client", "left while the record was opened")
+        code, text = self._killed or ("client", "left while the record was opened")
+        self._close_record(code, text)
 
     def _join(self, client: Link, greeter: Greeter, opened: Opened) -> None:
         house, session = self._house, self.session

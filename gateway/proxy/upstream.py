@@ -27,6 +27,7 @@ from gateway.protocols import (
     Signin,
     SigninEffect,
     ToTarget,
+    WireError,
 )
 from gateway.proxy.limits import Limits
 from gateway.proxy.link import Link
@@ -36,6 +37,8 @@ from gateway.proxy.tls import channel_binding, client_context
 
 _NONCE_BYTES = 18
 _SALTED_KEYS = 1024
+_INBOX_BYTES = 1 << 20
+"""What a target may send ahead of us during a login; a protocol's own cap is lower."""
 
 
 class SigninFailed(Refused):
@@ -90,11 +93,17 @@ class Inbox:
 
     def __init__(self) -> None:
         self._chunks: asyncio.Queue[bytes | str] = asyncio.Queue()
+        self._bytes = 0
         self._up = asyncio.Event()
         self._over = ""
 
     def received(self, link: Link, data: bytes) -> None:
-        self._chunks.put_nowait(data)
+        self._bytes += len(data)
+        if self._bytes > _INBOX_BYTES:
+            self._end("it sends more than a login takes")
+            link.abort()
+        elif not self._over:
+            self._chunks.put_nowait(data)
 
     def ended(self, link: Link) -> None:
         self._end("it closed the link")
@@ -120,7 +129,13 @@ class Inbox:
         if isinstance(got, str):
             self._chunks.put_nowait(got)
             raise ConnectionError(got)
+        self._bytes -= len(got)
         return got
+
+    @property
+    def empty(self) -> bool:
+        """Every byte that came was awaited."""
+        return not self._bytes
 
     async def started(self) -> None:
         """Wait for TLS. Raises ConnectionError when the handshake failed."""
@@ -136,7 +151,8 @@ class Inbox:
     async def end(self) -> None:
         """Wait until the peer has left."""
         while not self._over:
-            await self._chunks.get()
+            got = await self._chunks.get()
+            self._bytes -= len(got) if isinstance(got, bytes) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +195,7 @@ class Upstream:
         except TimeoutError:
             _drop(link)
             raise _unreachable(target, session, "no answer in time") from None
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, WireError) as exc:
             _drop(link)
             raise _unreachable(target, session, str(exc) or type(exc).__name__) from exc
         except BaseException:
@@ -267,6 +283,10 @@ class Upstream:
 
     async def _start_tls(self, link: Link, inbox: Inbox, target: Target) -> bytes | None:
         context = self._context(target.tls)
+        if not inbox.empty:
+            # A chunk of its own behind the agreement to TLS: sent in the clear, by whom nobody
+            # knows, and it would be read as protected (CVE-2021-23222).
+            raise ConnectionError("bytes in the clear behind its agreement to TLS")
         link.start_tls(context, server=False, server_name=target.tls.server_name or target.host)
         await inbox.started()
         return channel_binding(link.tls.peer_certificate) if link.tls else None

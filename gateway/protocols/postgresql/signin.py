@@ -22,6 +22,8 @@ _MESSAGE_LIMIT = 64 * 1024
 _TOTAL_LIMIT = 512 * 1024
 """Bytes that a target may send in all before it is ready."""
 _PARAMETER_LIMIT = 500
+_CAUSE_LIMIT = 600
+"""Characters of a target's words in the log, cut after our secret was taken out of them."""
 
 _AUTH_OK, _AUTH_PASSWORD, _AUTH_MD5, _AUTH_SASL, _AUTH_CONTINUE, _AUTH_FINAL = 0, 3, 5, 10, 11, 12
 _AUTH_NAMES = {
@@ -338,7 +340,7 @@ class PostgresSignin:
         except WireError:
             raise _Broken("a malformed ErrorResponse") from None
         state = fields.get("C", "")
-        cause = f"{state or 'no SQLSTATE'}: {fields.get('M', '')[:500]}"
+        cause = f"{state or 'no SQLSTATE'}: {fields.get('M', '')}"
         relayed = b""
         secret = self._secret()
         if _relayable(state) and fields.get("M") and not (secret and secret in body):
@@ -351,6 +353,7 @@ class PostgresSignin:
         if self._credential.secret:
             # A hostile target may send back what it was given.
             cause = cause.replace(self._credential.secret, "[secret]")
+        cause = cause[:_CAUSE_LIMIT]
         reason = f"the gateway could not sign in at target {self._target.name}"
         if state.startswith("28"):
             reason += f": it does not accept the credential {self._credential.name}"
