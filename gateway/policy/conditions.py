@@ -70,7 +70,7 @@ def compiled(text: str) -> Any:
         raise ValueError(str(exc).splitlines()[0]) from None
     failure = _tried(program, _SAMPLE)[1]
     if "Undefined variable or function" in failure:
-        raise ValueError(failure.split(". ")[0])
+        raise ValueError(failure.partition(": ")[2].split(". ")[0])
     return program
 
 

@@ -155,6 +155,8 @@ class _Reader:
     def selector(self, node: yaml.Node, action: str) -> Selector:
         sql = self.keys(node, ("sql",), action).get("sql")
         if sql is None:
+            if any(name in _LANGUAGES for name in _keys_of(node)):  # said already
+                return Selector()
             self.wrong(node, f"{action} must name a language: {action}: {{sql: {{...}}}}")
             return Selector()
         parts = self.keys(sql, _SQL, "sql")
@@ -171,8 +173,12 @@ class _Reader:
 
     def rule(self, node: yaml.Node) -> Rule:
         self.within = f"rule `{_id_of(node)}`: "
-        parts = self.keys(node, _RULE, "a rule")
+        rule = self._rule(node)
         self.within = ""
+        return rule
+
+    def _rule(self, node: yaml.Node) -> Rule:
+        parts = self.keys(node, _RULE, "a rule")
         actions = [a for a in ("allow", "deny") if a in parts]
         if len(actions) != 1 or not parts.get("id"):
             if not any(name in parts for name in _LATER):  # said already
@@ -288,6 +294,10 @@ class _Reader:
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, sorted(known), 1)
     return f", did you mean `{near[0]}`?" if near else ""
+
+
+def _keys_of(node: yaml.Node) -> list[str]:
+    return [str(key.value) for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
 
 
 def _id_of(node: yaml.Node) -> str:

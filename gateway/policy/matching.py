@@ -170,7 +170,8 @@ def uncovered(
     mine = [selector for selector in allows if covers_kind(selector, unit.kind)]
     reads = [scope.candidates(name) for name in unit.reads]
     if ordinary:
-        reads = [c for c in reads if not is_plain_catalogue(c)]
+        reads = [[c for c in found if not is_plain_catalogue((c,))] for found in reads]
+        reads = [found for found in reads if found]
     free = unit.harmless or unit.kind in _WRAPPERS
     free = free or (unit.kind == "select" and not reads and not unit.writes)
     if not mine and not (ordinary and free):
