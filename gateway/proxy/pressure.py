@@ -17,10 +17,11 @@ _LOOK_SECONDS = 0.5
 class Pressure:
     """Pauses and resumes reading. `on_hung_up`: the client left while it was not read."""
 
-    __slots__ = ("_client", "_look_timer", "_on_hung_up")
+    __slots__ = ("_client", "_look_timer", "_on_hung_up", "_target")
 
-    def __init__(self, client: Link, on_hung_up: Callable[[], None]) -> None:
+    def __init__(self, client: Link, target: Link, on_hung_up: Callable[[], None]) -> None:
         self._client = client
+        self._target = target
         self._on_hung_up = on_hung_up
         self._look_timer: asyncio.TimerHandle | None = None
 
@@ -32,6 +33,17 @@ class Pressure:
         link.pause(why)
         if link is self._client and self._look_timer is None:
             self._look_later()
+
+    def takes(self, link: Link, why: int, free: bool) -> None:
+        """Unless `free`, `link` takes no more for now: nothing is read that would end up there.
+
+        A client that does not read is not read either: our own answers would pile up (denials).
+        """
+        if link is self._target:
+            self.press(self._client, why, not free)
+        else:
+            self.press(self._client, why << 3, not free)
+            self.press(self._target, why, not free)
 
     def stop(self) -> None:
         """The session is over."""

@@ -36,6 +36,7 @@ from gateway.proxy.turn import (
     Turn,
     ask_event,
     done_event,
+    joined_bytes,
     settled_event,
 )
 
@@ -59,8 +60,7 @@ class Relay:
         self._on_end = joined.on_end
         self._streams = Streams(joined.record)
         self._level = joined.limits.level
-        self._raised: set[int] = set()
-        """Operations under way whose rule asks for more than the default level."""
+        self._raised: set[int] = set()  # operations under way whose rule asks for a higher level
         self._left = False
         self._sent_when_left = 0
         self._draining = False
@@ -68,13 +68,13 @@ class Relay:
         """The client stands at a message border, by what was really sent to it."""
         self._links = 2
         self._timer: asyncio.TimerHandle | None = None
-        self._pressure = Pressure(joined.client, self._client_left)
+        self._pressure = Pressure(joined.client, joined.target, self._client_left)
         self._to_client = self._gate(joined.recorder, joined.client)
         self._to_target = self._gate(joined.recorder, joined.target)
 
     def _gate(self, recorder: Recorder, link: Link) -> Gate:
         def changed(held: int) -> None:
-            self._press(link, GATE_FULL, held > self._limits.buffer_bytes)
+            self._pressure.takes(link, GATE_FULL, held <= self._limits.buffer_bytes)
 
         def failed() -> None:
             self._record_failed(RecordFailed("the journal could not be synced"))
@@ -82,8 +82,8 @@ class Relay:
         return Gate(link, recorder, self._metrics, on_change=changed, on_failure=failed)
 
     def start(self, leftover: bytes, early: bytes) -> None:
-        """Take over both links. `leftover`: what the client sent behind its login; `early`: what
-        the target sent behind its own."""
+        """Take over both links, and what client (`leftover`) and target (`early`) sent behind their
+        logins."""
         self._client.owner = self
         self._target.owner = self
         if early:
@@ -124,21 +124,10 @@ class Relay:
             self._target_left(cause)
 
     def room(self, link: Link, free: bool) -> None:
-        self._press(link, PEER_FULL, not free)
-
-    def _press(self, link: Link, why: int, full: bool) -> None:
-        """`link` takes no more for now: read nothing that would end up there.
-
-        A client that does not read is not read either, for our own answers would pile up (denials).
-        """
-        self._pressure.press(self._client, why if link is self._target else why << 3, full)
-        if link is self._client:
-            self._pressure.press(self._target, why, full)
+        self._pressure.takes(link, PEER_FULL, free)
 
     def tls_started(self, link: Link) -> None:
         """Both links are past their handshakes."""
-
-    # --- a turn ----------------------------------------------------------------------------------
 
     def _take(self, call: Callable[[bytes], list[Effect]], data: bytes, from_client: bytes) -> None:
         turn = Turn(Level.DISK if self._raised else self._level)
@@ -230,17 +219,20 @@ class Relay:
             self._record_failed(exc)
             return
         self._border = self.dialog.at_border
-        if turn.to_target:
-            self._to_target.send(_joined(turn.to_target), position, turn.level)
-        if turn.to_client:
-            data = _joined(turn.to_client)
-            self.counters.bytes_to_client += len(data)
-            self._totals.bytes_to_client += len(data)
-            self._to_client.send(data, position, turn.level)
+        self._send(turn, position)
         if turn.close is not None:
             self.end(*turn.close)
         elif not self.over:
             self._after()
+
+    def _send(self, turn: Turn, position: int) -> None:
+        if turn.to_target:
+            self._to_target.send(joined_bytes(turn.to_target), position, turn.level)
+        if turn.to_client:
+            data = joined_bytes(turn.to_client)
+            self.counters.bytes_to_client += len(data)
+            self._totals.bytes_to_client += len(data)
+            self._to_client.send(data, position, turn.level)
 
     def _after(self) -> None:
         """What a finished turn may have changed."""
@@ -340,12 +332,7 @@ class Relay:
                 "last words are not in the record", extra={"session": self._id, **traced(exc)}
             )
             turn.to_target.clear()
-        if turn.to_target:
-            self._to_target.send(_joined(turn.to_target), position, self._level)
-        if turn.to_client:
-            data = _joined(turn.to_client)
-            self.counters.bytes_to_client += len(data)
-            self._to_client.send(data, position, self._level)
+        self._send(turn, position)
         self.end(reason, detail or refusal.reason)
 
     def _last_words(self, refusal: Refusal) -> Turn:
@@ -363,7 +350,7 @@ class Relay:
         return turn
 
     def end(self, reason: str, detail: str = "") -> None:
-        """End the session: both links close once what passed the gates is sent."""
+        """Both links close once what passed the gates is sent."""
         if self.over:
             return
         self.over = True
@@ -410,7 +397,3 @@ class Relay:
         quiet = not (dialog.busy or dialog.buffered or self.questions) and dialog.state == "I"
         if quiet and self._border:
             self.refuse(Refusal("unavailable", "drain", "the gateway is shutting down"), "drain")
-
-
-def _joined(parts: list[bytes]) -> bytes:
-    return parts[0] if len(parts) == 1 else b"".join(parts)

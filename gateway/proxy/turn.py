@@ -15,6 +15,9 @@ from gateway.proxy.ports import SessionRecord
 FRAME_BYTES = 1 << 20
 """Longest payload of one frame."""
 
+_FEW_EVENTS = 16
+"""So many fit one frame at any length that a decision's record has."""
+
 _quoted = encode_basestring_ascii
 
 
@@ -72,6 +75,10 @@ NOT_DECIDED = decision_record(Decision(Verdict.HOLD, reason="the client left bef
 """Of an operation that ended without a decision: it was held, and did not run."""
 
 
+def joined_bytes(parts: list[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 class Streams:
     """Offsets of a session's streams, and the frames that carry them."""
 
@@ -93,13 +100,36 @@ class Streams:
                 piece, where = data[start : start + FRAME_BYTES], at + start
                 self._record.append(kind, party, piece, b'{"at":%d,"events":[]}' % where, operation)
             at, data = at + last, data[last:]
-        meta = b'{"at":%d,"events":[%b]}' % (at, b",".join(events))
-        return self._record.append(kind, party, data, meta, operation)
+        first, *rest = _batches(events) if len(events) > _FEW_EVENTS else (events,)
+        meta = b'{"at":%d,"events":[%b]}' % (at, b",".join(first))
+        position = self._record.append(kind, party, data, meta, operation)
+        for batch in rest:
+            position = self._append_events(batch, operation)
+        return position
 
     def event(self, events: list[bytes], operation: int) -> int:
         """Record what happened without bytes; the frame's position."""
+        position = 0
+        for batch in _batches(events):
+            position = self._append_events(batch, operation)
+        return position
+
+    def _append_events(self, events: list[bytes], operation: int) -> int:
         meta = b'{"events":[%b]}' % b",".join(events)
         return self._record.append("event", "own", b"", meta, operation)
+
+
+def _batches(events: list[bytes]) -> list[list[bytes]]:
+    """Runs of events that fit a frame: a chunk may hold thousands of questions."""
+    batches: list[list[bytes]] = [[]]
+    size = 0
+    for event in events:
+        size += len(event)
+        if size > FRAME_BYTES and batches[-1]:
+            batches.append([])
+            size = len(event)
+        batches[-1].append(event)
+    return batches
 
 
 class Turn:
