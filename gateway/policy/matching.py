@@ -59,12 +59,25 @@ class Scope:
         return [name] if name.schema else self._found(name.name, name.name in CATALOGUE)
 
     def function_candidates(self, name: Name) -> list[Name]:
-        """Every function that `name` may be."""
+        """Every function that `name` may be.
+
+        A name that pg_catalog has is taken for that one, as pg_catalog is looked at first. An
+        overload elsewhere that fits its arguments better is not seen: nobody but those whom the
+        target trusts should be able to create one (CVE-2018-1058).
+        """
         if name.schema:
             return [name]
-        own = name.name in SAFE_FUNCTIONS or name.name in _OTHER_FUNCTIONS
+        if not self.shadows and (name.name in SAFE_FUNCTIONS or name.name in _OTHER_FUNCTIONS):
+            return [Name("pg_catalog", name.name)]
+        return self.function_suspects(name)
+
+    def function_suspects(self, name: Name) -> list[Name]:
+        """Every function that `name` may be, overloads of built-in ones among them."""
+        if name.schema:
+            return [name]
         found = self._found(name.name, False)
         # Newer servers have functions that our lists do not.
+        own = name.name in SAFE_FUNCTIONS or name.name in _OTHER_FUNCTIONS
         if own or name.name.startswith(("pg_", "lo_", "binary_upgrade_")):
             found.append(Name("pg_catalog", name.name))
         return found
@@ -212,7 +225,7 @@ def hits(selector: Selector, unit: Unit, scope: Scope) -> bool:
         found = [c for name in names for c in scope.suspects(name)]
         if patterns is not None and not any(_one(patterns, c, sure=False) for c in found):
             return False
-    called = [c for name in unit.functions for c in scope.function_candidates(name)]
+    called = [c for name in unit.functions for c in scope.function_suspects(name)]
     patterns = selector.functions
     return patterns is None or any(_one(patterns, c, sure=False) for c in called)
 

@@ -26,10 +26,12 @@ async def analyst() -> AsyncIterator[Analyst]:
 def session(analyst: Analyst) -> Callable[..., SessionDecider]:
     """Makes a session's policy of documents (each a text)."""
 
-    def made(*texts: str, grant: Grant = SOMEBODY, clock: Callable[[], float] = lambda: 1e9):
+    def made(
+        *texts: str, grant: Grant = SOMEBODY, clock: Callable[[], float] = lambda: 1e9, parser=None
+    ):
         documents = tuple(parse(text, f"{i}.yaml") for i, text in enumerate(texts))
         where = Session("s", 1, grant, Target("shop", "postgresql", "h", 1), "app", "shop", "c")
-        return DeciderPolicy(PolicySet(documents), analyst, clock).for_session(where)
+        return DeciderPolicy(PolicySet(documents), parser or analyst, clock).for_session(where)
 
     return made
 
