@@ -19,7 +19,11 @@ import pytest
 from tests.bench.stage import Peer, server
 from tests.live.gateway_process import start
 
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS: dict[str, str] = {
+    "tests/test_execute.py::TestExecuteMany::test_executemany_server_failure_during_writes": (
+        "how much a client writes before an error reaches it is a matter of the buffers between"
+    ),
+}
 """Test id -> why a gateway must not let it pass."""
 
 RESULT = re.compile(r"^(FAILED|ERROR) (\S+)", re.M)
@@ -51,7 +55,7 @@ def source_of(package: str, folder: Path) -> Path:
 def failures(tests: Path, environment: dict[str, str]) -> set[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider"]
     run = subprocess.run(
-        [*command, "-o", "addopts=", "tests"],
+        [*command, "-o", "addopts=", f"--basetemp={tests.parent / 'temporary'}", "tests"],
         cwd=tests.parent,
         env=environment,
         capture_output=True,

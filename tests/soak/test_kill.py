@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway.record.reader import Evidence
 
+from gateway.record.reader import Evidence
 from tests.bench.stage import Peer, server, server_bin
 from tests.live.gateway_process import Gateway, command_json, start
 
