@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -81,6 +82,8 @@ class FakeRecorder:
         self.refusals: list[Mapping[str, Any]] = []
         self.failing = False
         self.keep = True
+        self.opens: asyncio.Event | None = None
+        """Holds up whoever opens a record."""
         self.position = 0
         self.synced = 0
         self.waiters: list[tuple[int, Callable[[bool], None]]] = []
@@ -88,6 +91,8 @@ class FakeRecorder:
 
     async def open(self, opening: Mapping[str, Any]) -> FakeRecord:
         await asyncio.sleep(0)
+        if self.opens is not None:
+            await self.opens.wait()
         if self.failing:
             raise RecordFailed("no space left in the journal")
         record = FakeRecord(self, len(self.records), opening)
@@ -170,6 +175,10 @@ GRANT = Grant(
 class FakeAuthenticator:
     grants: dict[str, Grant] = field(default_factory=lambda: {"token": GRANT})
     wait: asyncio.Event | None = None
+
+    def expire(self, seconds: float) -> None:
+        """The token's grant ends in `seconds`."""
+        self.grants["token"] = replace(GRANT, expires_at=time.time() + seconds)
 
     async def login(self, token: str) -> Grant:
         if self.wait is not None:

@@ -32,7 +32,13 @@ class LineTarget:
     proceed: asyncio.Event = field(default_factory=asyncio.Event)
     cancel_closes: asyncio.Event = field(default_factory=asyncio.Event)
     silent: bool = False
-    taken: int = 0
+    ended: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def left(self) -> int:
+        """Wait until a link of the gateway has ended; how many have."""
+        await asyncio.wait_for(self.over.wait(), 10)
+        return self.ended
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.links.append(writer)
@@ -41,6 +47,8 @@ class LineTarget:
         except ConnectionError:
             return
         finally:
+            self.ended += 1
+            self.over.set()
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -33,7 +33,8 @@ from gateway.protocols import (
 class LineGreeter:
     """`tls`, then `login TOKEN USER DATABASE` or `cancel PROCESS KEY`."""
 
-    def __init__(self) -> None:
+    def __init__(self, broken: str = "") -> None:
+        self._broken = broken
         self._data = b""
         self._first = True
 
@@ -64,6 +65,8 @@ class LineGreeter:
         return [ToClient(b"refused %b\n" % refusal.code.encode(), True), Close("refused")]
 
     def welcome(self, session: Session, ready: Ready, key: bytes) -> bytes:
+        if self._broken == "welcome":
+            raise RuntimeError("a fault of the greeter")
         return b"welcome %d %b %b\n" % (ready.process, key.hex().encode(), session.id.encode())
 
     def leftover(self) -> bytes:
@@ -195,9 +198,11 @@ class LineProtocol:
     listener_port = 1
     language = "lines"
     options = type(None)
+    broken = ""
+    """What fails at the next session: `welcome` or `dialog`."""
 
     def greeter(self, *, plain: bool, loopback: bool) -> LineGreeter:
-        return LineGreeter()
+        return LineGreeter(self.broken)
 
     def signin(
         self,
@@ -210,6 +215,8 @@ class LineProtocol:
         return LineSignin(target, credential)
 
     def dialog(self, session: Session, ready: Ready) -> LineDialog:
+        if self.broken == "dialog":
+            raise RuntimeError("a fault of the dialog")
         return LineDialog(session)
 
     def cancel_request(self, ready: Ready) -> bytes:
