@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from gateway.admin.cli.demo.postgres_server import NoServer, PostgresServer
 from gateway.model import Grant, Identity, Operation, Session, Target
 from gateway.policy.documents import PolicySet, parse
 from gateway.proxy.analyst import Analyst
@@ -54,3 +55,14 @@ def asked(text: str | None, *settings: tuple[str, str]) -> Operation:
 @pytest.fixture(name="asked")
 def _asked():
     return asked
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """A real server of the run's own."""
+    try:
+        server = PostgresServer()
+    except NoServer as missing:
+        pytest.skip(str(missing))
+    with server:
+        yield server

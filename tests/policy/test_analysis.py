@@ -26,6 +26,8 @@ TABLE = [
     ("select * from f(1), lateral g(2)", ["select - - f,g"]),
     ("select a operator(public.+) b from t", ["select t - public.+"]),
     ("select a operator(pg_catalog.+) b from t", ["select t - -"]),
+    ("select a <+> b from t where c between 1 and 2", ["select t - <+>"]),
+    ("select a in (1), a like 'x', a is distinct from b, a >= all (array[1])", ["select - - -"]),
     ("select a from t order by a using operator(x.<)", ["select t - x.<"]),
     ("select * into n from t", ["create t n -"]),
     ("select * from t a, u b for update of a", ["select t,u - -", "lock t,u - -"]),

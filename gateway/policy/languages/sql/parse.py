@@ -22,6 +22,7 @@ from gateway.policy.languages.sql.effects import (
 )
 from gateway.policy.languages.sql.kinds import kind_of
 from gateway.policy.languages.sql.objects import defined, fallback, relations
+from gateway.policy.languages.sql.operators import OPERATORS
 from gateway.policy.languages.sql.tree import children, everything
 
 MOST_TEXT = 1 << 20
@@ -204,11 +205,13 @@ class _Builder:
                 self._lock(node, ctes)
 
     def _operator(self, parts: Any) -> None:
-        """An operator of a schema that the text names calls a function of somebody's."""
-        if parts and len(parts) > 1:
-            name = _qualified(parts)
-            if name.schema != "pg_catalog":
-                self.functions[name] = None
+        """One that is not the server's own calls a function of somebody's."""
+        if not parts:
+            return
+        name = _qualified(parts)
+        own = name.schema == "pg_catalog" or (not name.schema and name.name in OPERATORS)
+        if not own and not name.name[0].isalpha():  # BETWEEN is no operator
+            self.functions[name] = None
 
     def _lock(self, select: Any, ctes: frozenset[str]) -> None:
         """FOR UPDATE and its like lock rows of every relation below, whichever OF names."""
