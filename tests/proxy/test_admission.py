@@ -110,7 +110,7 @@ def test_a_target_without_a_credential_is_not_ready() -> None:
 
 
 def test_a_person_alone_needs_a_target_that_takes_persons() -> None:
-    assert refused(chain=False)[0] == "denied"
+    assert refused(chain=False, target=replace(ORDERS, direct=False))[0] == "denied"
     assert enter(chain=False, target=replace(ORDERS, direct=True)).session.grant.chain == ()
 
 
