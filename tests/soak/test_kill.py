@@ -56,7 +56,7 @@ def load(gateway: Gateway, folder: Path, clients: int) -> list[subprocess.Popen[
 
 def logged_statements(folder: Path) -> Counter[tuple[int, str]]:
     text = (folder / "server.log").read_text(errors="replace")
-    return Counter((int(pid), statement) for pid, statement in LOGGED.findall(text))
+    return Counter((int(pid), statement.rstrip(";")) for pid, statement in LOGGED.findall(text))
 
 
 def recorded_statements(data: Path) -> Counter[tuple[int, str]]:
