@@ -176,7 +176,8 @@ def _denied(
         spoke = tuple(f"{document.name}/{rule.id}" for document, rule, _ in denies)
         return Judgement(Verdict.DENY, document, rule.id, reason, rules=spoke)
     if asked.problem:
-        return Judgement(Verdict.DENY, documents[0], _UNREAD, asked.problem)
+        spoke = (f"{documents[0].name}/{_UNREAD}",)
+        return Judgement(Verdict.DENY, documents[0], _UNREAD, asked.problem, rules=spoke)
     return None
 
 

@@ -96,7 +96,6 @@ def test_explain_prints_the_document_of_interfaces_md(path):
         "id": None,
         "verdict": "deny",
         "rules": ["p/no-drop"],
-        "rule": "no-drop",
         "reason": "Nothing is dropped.",
         "masks": [],
         "limits": [],
@@ -147,7 +146,7 @@ def test_explain_answers_a_line_for_a_line(path):
     assert [(line["id"], line["verdict"]) for line in lines] == [
         *((1, "allow"), (2, "deny"), ("c", "deny"), (4, "deny"), (5, "deny")),
     ]
-    assert lines[4]["rule"] == "unanalysable"
+    assert lines[4]["rules"] == ["p/unanalysable"]
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,8 @@ async def _run_tests(policies: PolicySet) -> list[dict[str, Any]]:
 async def _run_test(
     policies: PolicySet, analyst: Analyst, path: str, case: Mapping[str, Any]
 ) -> dict[str, Any]:
-    answer = await explained(policies, analyst, case)
-    got = {"verdict": answer["verdict"], "rule": answer["rule"]}
+    answer, rule = await explained(policies, analyst, case)
+    got = {"verdict": answer["verdict"], "rule": rule}
     expected = {"verdict": case["expect"], "rule": case.get("rule")}
     ok = got["verdict"] == expected["verdict"] and expected["rule"] in (None, got["rule"])
     place = {"path": path, "line": case["line"]}
@@ -154,7 +154,7 @@ async def _explain(
     analyst = Analyst(children=1)
     try:
         for place, line in asked:
-            answer = await explained(policies, analyst, {**_operation(place, line), **extra})
+            answer, _ = await explained(policies, analyst, {**_operation(place, line), **extra})
             if output == "json" or not extra:
                 print_json(answer)
             else:
@@ -202,8 +202,8 @@ def _explanation(answer: Mapping[str, Any]) -> str:
 
 async def explained(
     policies: PolicySet, analyst: Analyst, asked: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The document that `policy explain` prints for one operation."""
+) -> tuple[dict[str, Any], str | None]:
+    """The document that `policy explain` prints for one operation, and the rule that decided."""
     who = asked.get("as") or {}
     grant, user = _grant(who), str(who.get("user", ""))
     target = Target(str(asked.get("target", "")), "postgresql", "", 0)
@@ -213,11 +213,10 @@ async def explained(
     scopes = Paths(path, path).scopes(analysis, user)
     judged = judge(policies, grant, Where(target, user, time.time(), scopes), units, problem)
     found = matching(policies, grant, len(grant.chain), target, user)
-    return {
+    answer = {
         "id": asked.get("id"),
         "verdict": judged.verdict.value,
         "rules": list(judged.rules),
-        "rule": judged.rule or None,
         "reason": judged.reason,
         "masks": [],
         "limits": [],
@@ -225,6 +224,7 @@ async def explained(
         "policies": [{"name": d.name, "version": d.version} for d in found],
         "analysis": {"statements": [shown(unit) for unit in units]},
     }
+    return answer, judged.rule or None
 
 
 def _grant(who: Mapping[str, Any]) -> Grant:
