@@ -199,20 +199,25 @@ class Link(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._unseal, pushed_back)
 
     def finish(self) -> None:
-        """Send what was written and end our stream; what the peer still says is read."""
+        """Send what was written and end our stream; what the peer still says is read.
+
+        Nothing over TLS, which ends both streams at once: a peer that hears close_notify drops what
+        it has yet to say (RFC 5246, 7.2.1).
+        """
         transport = self._transport
-        if transport is None or self.gone or self._finished or not transport.can_write_eof():
+        if transport is None or self.gone or self._finished or self.tls is not None:
             return
-        self._say_farewell(transport)
-        self._finished = True
-        transport.write_eof()
+        if transport.can_write_eof():
+            self._finished = True
+            transport.write_eof()
 
     def close(self, seconds: float = 5.0) -> None:
         """Send what was written, then close; cut the link when that takes longer."""
         transport = self._transport
         if transport is None or self._lost or transport.is_closing():
             return
-        self._say_farewell(transport)
+        if self.tls is not None and self.tls.established:
+            transport.write(self.tls.farewell())
         transport.close()
         if not self._lost and self._farewell is None:
             self._farewell = asyncio.get_running_loop().call_later(seconds, self.abort)
@@ -224,10 +229,6 @@ class Link(asyncio.Protocol):
 
     # --- TLS -------------------------------------------------------------------------------------
 
-    def _say_farewell(self, transport: asyncio.Transport) -> None:
-        if self.tls is not None and self.tls.established and not self._finished:
-            transport.write(self.tls.farewell())
-
     def _unseal(self, data: bytes) -> None:
         engine, owner, transport = self.tls, self.owner, self._transport
         if engine is None or owner is None or transport is None:
@@ -236,12 +237,11 @@ class Link(asyncio.Protocol):
         try:
             plain = engine.feed(data) if data else (engine.handshake() and b"") or b""
         except TlsFailed as exc:
-            if not self._finished:
-                transport.write(engine.pending())  # the alert tells the peer why
+            transport.write(engine.pending())  # the alert tells the peer why
             self._fail(f"TLS: {exc}")
             return
         waiting = engine.pending()
-        if waiting and not self._finished:
+        if waiting:
             transport.write(waiting)
         if not up and engine.established:
             owner.tls_started(self)
