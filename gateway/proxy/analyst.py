@@ -11,6 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from gateway.policy.languages.sql.analysis import Analysis, from_plain
+from gateway.proxy.shapes import shape_of
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _CACHED_TEXT = 16384
@@ -45,13 +46,10 @@ class Analyst:
         for child in self._all:
             await child.end()
 
-    def known(self, text: str) -> Analysis | None:
-        """What is in the cache."""
-        return self._known.get(text)
-
     async def analyse(self, text: str) -> Analysis:
         """What `text` does. Never raises for a text: a lost child is a `problem`."""
-        if (found := self._known.get(text)) is not None:
+        shape = shape_of(text)
+        if (found := self._known.get(text) or self._known.get(shape or text)) is not None:
             return found
         if len(text) > _MOST_TEXT:
             return Analysis(problem="the text is over 1 MiB")
@@ -66,7 +64,7 @@ class Analyst:
             finally:
                 self._idle.append(child)
         if len(text) <= _CACHED_TEXT and not answer.problem:
-            self._keep(text, answer)
+            self._keep(shape if shape and answer.by_shape else text, answer)
         return answer
 
     def _keep(self, text: str, answer: Analysis) -> None:

@@ -15,6 +15,7 @@ from gateway.policy.documents import PolicySet
 from gateway.policy.languages.sql.analysis import Analysis, Name, Unit
 from gateway.policy.matching import Scope, scope_of
 from gateway.proxy.analyst import Analyst
+from gateway.proxy.shapes import shape_of
 
 _CACHED_TEXT = 16384
 _CACHED_BYTES = 512 << 10
@@ -109,6 +110,8 @@ class SessionDecider:
         self._made_by = policy.policies
         self._known: OrderedDict[_Key, Decision] = OrderedDict()
         self._size = 0
+        self._shapes = False
+        """Some decision is kept for a shape: statements with constants in them are looked up."""
         self._began: Paths | None = None
 
     def decide_now(self, operation: Operation) -> Decision | None:
@@ -116,7 +119,12 @@ class SessionDecider:
             self._known.clear()
             self._size = 0
             self._made_by = self._policy.policies
-        return self._known.get((operation.text, operation.settings, operation.kind))
+        text, settings, kind = operation.text, operation.settings, operation.kind
+        known = self._known.get((text, settings, kind))
+        if known is None and self._shapes and text is not None:
+            shape = shape_of(text)
+            known = self._known.get((shape, settings, kind)) if shape else None
+        return known
 
     async def decide(self, operation: Operation, fact: Callable[[str], str | None]) -> Decision:
         now = dict(operation.settings).get("search_path")
@@ -129,7 +137,10 @@ class SessionDecider:
         decision = _decision(decided, analysis, problem, paths)
         plain = not problem and not decided.timed and not any(unit.needs for unit in units)
         if plain and policies is self._made_by:
-            self._keep((operation.text, operation.settings, operation.kind), decision)
+            text = operation.text
+            if analysis.by_shape and text and (shape := shape_of(text)):
+                self._shapes, text = True, shape
+            self._keep((text, operation.settings, operation.kind), decision)
         return decision
 
     def _keep(self, key: _Key, decision: Decision) -> None:

@@ -57,6 +57,8 @@ class Analysis:
     """How many statements the text holds."""
     ends: bool = False
     """One of them ends a transaction or goes back in it, which restores settings."""
+    by_shape: bool = False
+    """Every text that differs from this one in nothing but its constants does the same."""
 
 
 def to_plain(analysis: Analysis) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def to_plain(analysis: Analysis) -> dict[str, Any]:
         "problem": analysis.problem,
         "count": analysis.count,
         "ends": analysis.ends,
+        "by_shape": analysis.by_shape,
     }
 
 
@@ -98,6 +101,7 @@ def from_plain(plain: Mapping[str, Any]) -> Analysis:
         tuple(shown(unit) for unit in units),
         int(plain["count"]),
         bool(plain["ends"]),
+        bool(plain["by_shape"]),
     )
 
 

@@ -23,7 +23,7 @@ from gateway.policy.languages.sql.effects import (
 from gateway.policy.languages.sql.kinds import kind_of
 from gateway.policy.languages.sql.objects import defined, fallback, relations
 from gateway.policy.languages.sql.operators import OPERATORS
-from gateway.policy.languages.sql.tree import children, everything
+from gateway.policy.languages.sql.tree import children, everything, words
 
 MOST_TEXT = 1 << 20
 """Bytes. A longer text is not analysed, which denies it."""
@@ -58,7 +58,30 @@ def analyse(text: str) -> Analysis:
     clear = rebuild(text, statements)
     shape = hashlib.sha256(clear.encode()).hexdigest()[:16]
     ends = any(ends_transaction(raw.stmt) for raw in statements)
-    return Analysis(tuple(units), tuple(declares), clear, shape, count=len(statements), ends=ends)
+    return Analysis(
+        tuple(units),
+        tuple(declares),
+        clear,
+        shape,
+        count=len(statements),
+        ends=ends,
+        by_shape=_by_shape(statements, units, declares),
+    )
+
+
+def _by_shape(statements: Any, units: list[Unit], declares: list[Any]) -> bool:
+    """A single plain statement that changes rows or reads them, and nothing of its session.
+
+    A constant says nothing in it of what is done to what, but for two: the setting that set_config
+    changes, and LIMIT NULL, so that texts with those words have no shape (gateway/proxy/shapes.py).
+    """
+    plain = (ast.SelectStmt, ast.InsertStmt, ast.UpdateStmt, ast.DeleteStmt)
+    if len(statements) != 1 or not isinstance(statements[0].stmt, plain) or declares:
+        return False
+    calls = (node for node in everything(statements) if isinstance(node, ast.FuncCall))
+    if any(words(call.funcname)[-1:] in ([], ["set_config"]) for call in calls):
+        return False
+    return not any(unit.needs or "dynamic" in unit.flags for unit in units)
 
 
 def _unread(text: str, problem: str) -> Analysis:
