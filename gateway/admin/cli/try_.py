@@ -24,6 +24,7 @@ from gateway.admin.cli._postgresql_url import SCHEMES, PostgresUrl, as_objects, 
 from gateway.admin.cli.options import data_option
 from gateway.admin.cli.output import Failed, print_json
 from gateway.app import Gateway, StartFailed, running
+from gateway.certificates import write_private
 from gateway.config import ObjectName, Objects, Wrong
 from gateway.logs import configure
 from gateway.model import Credential, Identity, Target
@@ -164,6 +165,7 @@ async def _ready(gateway: Gateway, asked: list[_Asked], policy: Path | None) -> 
         )
         for one in asked
     ]
+    write_private(data / "clients" / "token", f"{minted.token}\n".encode())
     return {
         "ready": True,
         "pid": os.getpid(),
