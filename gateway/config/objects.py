@@ -48,7 +48,7 @@ class TargetObject:
     tls: TlsObject = TlsObject()
     listen: Address | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
-    clear: Literal["default", "more"] = "default"
+    clear: Literal["default"] = "default"
     record: Literal["delivered"] = "delivered"
     direct: bool = True
     users: Literal["credentials", "any"] = "credentials"
