@@ -110,7 +110,11 @@ class RecordMetrics(Collector):
                 yield _metric(name, value)
 
 
-_SUMS = {"frames", "bytes", "payload_bytes", "syncs", "sync_seconds", "refused_dropped"}
+_SUMS = {"frames", "bytes", "payload_bytes", "syncs", "sync_seconds"} | {
+    "published",
+    "publish_failures",
+    "refused_not_recorded",
+}
 
 
 def _metric(name: str, value: float) -> Metric:
