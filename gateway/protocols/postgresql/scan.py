@@ -20,6 +20,8 @@ _header = struct.Struct(">BI").unpack_from
 _row_header = struct.Struct(">Bi").unpack_from  # signed: one comparison finds what is impossible
 _LONGEST = 0x7FFFFFFF
 _SHORT = 1024
+_LONG_RUN = 4096
+_FEW_EQUAL = 16
 
 # What is held of a message before it is looked at: 0 unknown type, below 0 the message streams
 # once that many bytes are there (all of it, when it is shorter).
@@ -91,6 +93,26 @@ def _unknown(kind: int) -> tuple[int, int, int]:
     raise WireError(f"message of unknown type 0x{kind:02x}")
 
 
+def equal_run(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """How many messages with the header of the one at `at` follow each other from there, begun
+    before `end`; and how long each is. 0 and 0 where its length is impossible.
+
+    No loop over messages: the first bytes of all headers are one slice, the second bytes another.
+    """
+    _, length = _row_header(data, at)
+    if length < 4:
+        return 0, 0
+    size = length + 1
+    if data[at : at + 5] != data[at + size : at + size + 5]:
+        return 1, size
+    most = end - at
+    for offset in range(5):
+        column = data[at + offset : end : size]
+        equal = len(column) - len(column.lstrip(column[:1]))
+        most = equal if equal < most else most
+    return most, size
+
+
 def skip_run(data: bytes, at: int, kind_a: int, kind_b: int) -> tuple[int, int]:
     """Skip consecutive messages of two streaming types: (where the run ends, how many began).
 
@@ -100,6 +122,12 @@ def skip_run(data: bytes, at: int, kind_a: int, kind_b: int) -> tuple[int, int]:
     last = len(data) - 5
     count = 0
     header = _row_header
+    while last - at > _LONG_RUN and (data[at] == kind_a or data[at] == kind_b):
+        equal, size = equal_run(data, at, len(data))
+        if equal < _FEW_EQUAL:
+            break  # each has its own length: read them one by one
+        at += equal * size
+        count += equal
     while at <= last:
         kind, length = header(data, at)
         if kind != kind_a and kind != kind_b:

@@ -143,3 +143,35 @@ def test_an_impossible_length_is_refused(length: int) -> None:
     for kind in b"DdC":
         with pytest.raises(WireError, match="impossible length"):
             scan.scan_target(bytes([kind]) + length.to_bytes(4, "big"), 0)
+
+
+def one_by_one(data: bytes, at: int) -> tuple[int, int]:
+    """What skip_run says, in the plainest way."""
+    count = 0
+    while len(data) - at >= 5 and data[at] in b"Dd":
+        at += 1 + int.from_bytes(data[at + 1 : at + 5], "big")
+        count += 1
+    return at, count
+
+
+@given(
+    runs=st.lists(
+        st.tuples(st.sampled_from(b"DdC"), st.integers(0, 90), st.integers(1, 200)), max_size=12
+    ),
+    behind=st.binary(max_size=6),
+    cut=st.integers(0, 400),
+)
+def test_runs_of_equal_rows_are_skipped_as_one_by_one(
+    runs: list[tuple[int, int, int]], behind: bytes, cut: int
+) -> None:
+    data = b"".join(lookalike(kind, width) * count for kind, width, count in runs) + behind
+    data = data[: len(data) - cut] if cut < len(data) else data
+    try:
+        assert scan.skip_run(data, 0, ord("D"), ord("d")) == one_by_one(data, 0)
+    except WireError:
+        assert any(byte in b"Dd" for byte in behind), "only what stands behind is impossible"
+
+
+def lookalike(kind: int, width: int) -> bytes:
+    """A message whose body looks like headers of its kind."""
+    return wire.message(kind, (bytes((kind, 0, 0, 0, 4)) * 20)[:width])
