@@ -6,10 +6,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.admin.api.app import build_api
 from gateway.certificates import self_made
@@ -125,7 +127,9 @@ def written_files(folder: Path) -> None:
     (folder / "secret").write_text("x")
     (folder / "secret").chmod(0o600)
     made = self_made(folder)
-    made.cert_path.replace(folder / "db-ca.pem")
+    for name in ("db-ca.pem", "tls.crt"):
+        shutil.copy(made.cert_path, folder / name)
+    shutil.copy(made.key_path, folder / "tls.key")
     make_recipient(folder / "auditor")
 
 
@@ -137,7 +141,27 @@ def yaml_blocks(page: Path, *, settings: bool) -> list[str]:
     return [one.text for one in blocks(page, "yaml") if is_settings(one.text) == settings]
 
 
+def keys_of(node: Any) -> set[str]:
+    """Every key of a YAML document, at any depth."""
+    if isinstance(node, dict):
+        return {*node, *(key for value in node.values() for key in keys_of(value))}
+    return {key for value in node for key in keys_of(value)} if isinstance(node, list) else set()
+
+
+def test_every_key_stands_in_an_example() -> None:
+    shown = {
+        key
+        for block in blocks(OPERATIONS, "yaml")
+        for document in yaml.safe_load_all(block.text)
+        for key in keys_of(document)
+    }
+    kinds = [*SETTINGS.values(), *KINDS.values(), *OPTIONS.values(), TlsObject, ClaimsObject]
+    known = {key_of(item) for kind in kinds for item in dataclasses.fields(kind) if item.init}
+    assert known - shown == set()
+
+
 def test_the_examples_of_settings_load(tmp_path: Path) -> None:
+    written_files(tmp_path)
     texts = [text for page in OURS for text in yaml_blocks(page, settings=True)]
     assert texts
     for text in texts:

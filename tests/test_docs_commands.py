@@ -114,6 +114,29 @@ def test_options_of_the_shell_examples_exist(place: str, line: str) -> None:
         assert set(options) <= set(long_options(TREE[path])), place
 
 
+LEFT_OUT = {("demo", "--keep"): "it ends by Ctrl-C; a live test plays it"}
+"""Options without an example in a block that is run."""
+
+
+def test_every_option_stands_in_an_example_that_is_run() -> None:
+    shown = {(path, option) for path in TREE for option in example_options(path)}
+    known = {(path, option) for path in TREE for option in long_options(TREE[path])}
+    assert known - shown == set(LEFT_OUT)
+
+
+def example_options(path: str) -> set[str]:
+    found: set[str] = set()
+    for page in OURS:
+        for block in blocks(page, "sh"):
+            for _, line in commands(block):
+                for part in re.split(r"(?<= -- )|\| ", line):
+                    if re.match(rf"trailgate {path}\b", part):
+                        own = part.partition(" -- ")[0]
+                        found |= set(re.findall(r"(?<= )--[a-z-]+(?=[ =\n]|$)", own))
+                        found |= {"--output"} if " -o " in own else set()
+    return found
+
+
 def test_the_verifier_alone_has_the_options_of_verify() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gateway.verify", "--help"], capture_output=True, text=True

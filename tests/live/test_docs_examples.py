@@ -66,6 +66,7 @@ class World:
     tried: Gateway | None = None
     copied: str = ""
     """A session of the evidence at rest."""
+    in_s3: str = ""
 
     @property
     def desk(self) -> Path:
@@ -86,6 +87,8 @@ class World:
             "/etc/trailgate": str(self.folder / "etc"),
             "/var/lib/trailgate": str(self.data),
             "/mnt/evidence": str(self.folder / "mnt" / "evidence"),
+            "https://minio.example:9000": self.environment["AWS_ENDPOINT_URL"],
+            " p.yaml": f" {self.folder}/etc/policies/read-only.yaml",
             ". .venv/bin/activate": f". {sys.prefix}/bin/activate",
             "SESSION": self.session,
             "GRANT": self.grant,
@@ -112,7 +115,7 @@ class World:
             assert self.tried is not None
             return str(command_json("sessions", "list", "--data", str(self.tried.data))[0]["id"])
         if " kill " not in line:
-            return self.copied
+            return self.in_s3 if "s3://" in line else self.copied
         link = psycopg.connect(self.dsn())
         self.open_links.append(link)
         listed = command_json("sessions", "list", "--data", str(self.data))
@@ -237,7 +240,7 @@ def shipped_to_s3(world: World, line: str) -> None:
     text += "evidence: {to: 's3://trailgate-evidence/prod', keys: 's3://trailgate-keys/prod'}\n"
     (etc / "s3.yaml").write_text(text)
     with serving(world, line.replace("trailgate.yaml", "s3.yaml"), data):
-        one_session(world, data)
+        world.in_s3 = one_session(world, data)
 
 
 @pytest.fixture(scope="module")
@@ -289,8 +292,6 @@ def world(
 @pytest.fixture(scope="module")
 def tried(world: World) -> Iterator[Gateway]:
     """`trailgate try`, with a session that was denied something on paper."""
-    (line,) = set(lines_of("trailgate try "))
-    assert line.split()[2] in world.places()
     user = type("User", (), {"user": "app", "password": PASSWORD, "port": world.server.port})
     gateway = start(world.folder / "tried", user(), database="shop")
     world.tried = gateway
@@ -316,7 +317,9 @@ def test_an_example_runs_as_it_stands(world: World, tried: Gateway, block: Block
     if block.page == README:  # what `try` told to export
         url, file = str(tried.ready["admin_url"]), str(tried.data / "clients" / "token")
         theirs = {"TRAILGATE_URL": url, "TRAILGATE_TOKEN_FILE": file}
-    done = world.sh("\n".join(world.substituted(line) for line in lines), **theirs)
+    script = "\n".join(lines).replace("\\\n", " ")
+    lines = [world.substituted(line) for line in script.splitlines()]
+    done = world.sh("\n".join(lines), **theirs)
     assert done.returncode == 0, f"{block.place}:\n{done.stdout}\n{done.stderr}"
     assert token not in done.stderr
 
@@ -356,6 +359,41 @@ def test_what_try_tells_people_to_type_runs(world: World) -> None:
     finally:
         child.terminate()
         assert child.wait(60) == 0
+
+
+def test_try_for_scripts_enforces_its_policy(world: World) -> None:
+    (line,) = [one for one in lines_of("trailgate try ") if "--json" in one]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *world.substituted(line).split()[1:]],
+        cwd=world.desk,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PGPASSWORD": PASSWORD},
+    )
+    try:
+        assert child.stdout is not None
+        (target,) = json.loads(child.stdout.readline())["targets"]
+        with pytest.raises(psycopg.OperationalError, match="no policy gives access"):
+            psycopg.connect(target["dsn"], sslmode="require")
+    finally:
+        child.terminate()
+        assert child.wait(60) == 0
+
+
+def test_demo_stays_up_until_it_is_interrupted(world: World) -> None:
+    data, log = world.folder / "kept", world.folder / "kept.txt"
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "demo", "--keep", "--data", str(data)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    end = time.monotonic() + 90
+    while "Ctrl-C" not in log.read_text():
+        assert child.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.05)
+    assert (data / "admin.sock").is_socket()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(60) == 0
 
 
 def test_doctor_checks_what_is_documented(world: World) -> None:
