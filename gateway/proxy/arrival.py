@@ -213,6 +213,7 @@ class Arrival:
         words = b"".join(one.data for one in effects if isinstance(one, ToClient))
         if relayed or words:
             self._link.write(relayed or words)
+            self._link.lingers = refusal.code in ("protocol", "too_large")
         self._link.close(self._house.services.limits.flush_seconds)
 
     def cut(self, code: str, cause: str) -> None:

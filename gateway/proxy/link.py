@@ -41,6 +41,7 @@ class Link(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
+        "_ending",
         "_farewell",
         "_finished",
         "_high",
@@ -51,6 +52,7 @@ class Link(asyncio.Protocol):
         "bytes_in",
         "bytes_out",
         "full",
+        "lingers",
         "owner",
         "peer",
         "tls",
@@ -67,6 +69,9 @@ class Link(asyncio.Protocol):
         self.tls: Engine | None = None
         self.peer = ""
         self.full = False
+        self.lingers = False
+        """Closing waits for the peer's end: it is still sending, and what we had to say would be
+        lost by the reset that unread bytes cause (RFC 1122, 4.2.2.13)."""
         self.bytes_in = 0
         self.bytes_out = 0
         self._high = high
@@ -76,6 +81,8 @@ class Link(asyncio.Protocol):
         self._lost = False
         self._finished = False
         """Our stream is ended: a transport raises at a write behind that."""
+        self._ending = False
+        """Closing, and waiting for the peer's end; what it still sends is dropped."""
         self._farewell: asyncio.TimerHandle | None = None
 
     # --- what asyncio calls ----------------------------------------------------------------------
@@ -93,7 +100,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
-        if self._lost or self.owner is None:
+        if self._lost or self._ending or self.owner is None:
             return
         if self.tls is None:
             self.owner.received(self, data)
@@ -101,7 +108,9 @@ class Link(asyncio.Protocol):
             self._unseal(data)
 
     def eof_received(self) -> bool:
-        if self.owner is not None and not self._lost:
+        if self._ending and self._transport is not None:
+            self._transport.close()
+        elif self.owner is not None and not self._lost:
             self.owner.ended(self)
         return True  # half-closed: what is still written may reach the peer
 
@@ -130,12 +139,13 @@ class Link(asyncio.Protocol):
     @property
     def gone(self) -> bool:
         """Nothing that is written now would be sent."""
-        return self._lost or self._transport is None or self._transport.is_closing()
+        transport = self._transport
+        return self._lost or self._ending or transport is None or transport.is_closing()
 
     def write(self, data: bytes) -> None:
         """Send; never blocks. Bytes for a link that is gone, or finished, are dropped."""
         transport = self._transport
-        if transport is None or self._lost or self._finished:
+        if transport is None or self._lost or self._ending or self._finished:
             return
         if self.tls is not None:
             try:
@@ -214,13 +224,23 @@ class Link(asyncio.Protocol):
     def close(self, seconds: float = 5.0) -> None:
         """Send what was written, then close; cut the link when that takes longer."""
         transport = self._transport
-        if transport is None or self._lost or transport.is_closing():
+        if transport is None or self._lost or self._ending or transport.is_closing():
             return
-        if self.tls is not None and self.tls.established:
+        if self.tls is not None and self.tls.established and not self._finished:
             transport.write(self.tls.farewell())
-        transport.close()
+        if self.lingers and transport.can_write_eof():
+            self._linger(transport)
+        else:
+            transport.close()
         if not self._lost and self._farewell is None:
             self._farewell = asyncio.get_running_loop().call_later(seconds, self.abort)
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        self._ending = True
+        if not self._finished:
+            transport.write_eof()
+        if self._paused:
+            transport.resume_reading()
 
     def abort(self) -> None:
         """Cut the link now; unsent bytes are dropped."""

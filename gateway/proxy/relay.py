@@ -353,7 +353,7 @@ class Relay:
         """Both links close once what passed the gates is sent."""
         if self.over:
             return
-        self.over = True
+        self.over, self._client.lingers = True, reason == "protocol"
         self.questions.drop()
         self._pressure.stop()
         if self._timer is not None:
