@@ -444,6 +444,16 @@ def test_a_relayed_error_never_carries_our_secret() -> None:
     assert failed(login.receive(error)).relayed == b""
 
 
+@pytest.mark.parametrize("before", range(470, 610, 7))
+def test_no_half_of_our_secret_is_left_where_a_cause_is_cut(before: int) -> None:
+    login = signin()
+    login.begin()
+    error = wire.error_response("28P01", "x" * before + SECRET, severity="FATAL")
+    cause = failed(login.receive(error)).cause
+    assert SECRET[:3] not in cause
+    assert len(cause) < 700
+
+
 def test_a_cancel_request_has_the_targets_own_key() -> None:
     assert cancel_request(Ready(77, b"real", ())) == struct.pack("!III", 16, 80877102, 77) + b"real"
     assert cancel_request(Ready(0, b"", ())) == b""
