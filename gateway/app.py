@@ -34,6 +34,7 @@ from gateway.parts import (
     server_tls,
 )
 from gateway.policy.documents import PolicyError, PolicySet
+from gateway.policy.narrowing import complaint
 from gateway.proxy.listener import ListenSpec
 from gateway.signals import EndSignals
 from gateway.store.interface import StoreFailed
@@ -169,6 +170,7 @@ def _services(settings: Settings, parts: Parts, url: str) -> Services:
         targets=parts.targets,
         ready={"record": record, "store": store},
         metrics=parts.metrics.registry,
+        check_details=complaint,
         ca_pem=ca.read_text("utf-8") if ca else "",
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.policy.documents import Selector
 from gateway.policy.languages.sql.analysis import Unit
+from gateway.policy.languages.sql.kinds import WORDS
 from gateway.policy.matching import Scope, like, uncovered
 
 _KEYS = ("kinds", "reads", "writes", "functions")
@@ -32,6 +33,35 @@ def outside(
             if (left := uncovered(unit, allows, scope)) is not None:
                 return f"{left} is outside the grant"
     return None
+
+
+def complaint(details: Iterable[Any]) -> str | None:
+    """What is wrong with authorization_details that somebody asks for; None if nothing.
+
+    What is wrong would allow nothing later on (see `outside`); whoever asks is told at once.
+    """
+    for number, element in enumerate(details):
+        if (wrong := _wrong(element)) is not None:
+            return f"element {number}: {wrong}"
+    return None
+
+
+def _wrong(element: Any) -> str | None:
+    if not isinstance(element, Mapping) or element.get("type") != "trailgate":
+        return 'an element is an object with "type": "trailgate"'
+    if unknown := sorted(set(element) - set(_ELEMENT)):
+        return f"unknown member {unknown[0]!r}; known are {', '.join(_ELEMENT)}"
+    if "targets" in element and not _words(element["targets"]):
+        return "targets is a list of names"
+    sql = element.get("sql", {})
+    if not isinstance(sql, Mapping):
+        return "sql is an object of selectors"
+    if unknown := sorted(set(sql) - set(_KEYS)):
+        return f"unknown selector {unknown[0]!r} in sql; known are {', '.join(_KEYS)}"
+    if unread := sorted(key for key, value in sql.items() if not _words(value)):
+        return f"sql.{unread[0]} is a list of words"
+    strange = sorted(set(sql.get("kinds", ())) - set(WORDS))
+    return f"sql.kinds: {strange[0]!r} is no kind of statement" if strange else None
 
 
 def _selector(element: Any, target: str) -> Selector | None:

@@ -20,6 +20,8 @@ from gateway.proxy.shapes import shape_of
 _CACHED_TEXT = 16384
 _CACHED_BYTES = 512 << 10
 """Of one session's decisions: texts and what goes to the record with them."""
+_MET_ONCE = 64
+"""Texts of which a session remembers that they came once."""
 _DEPTH = 4
 _DEFAULT_PATH = '"$user", public'
 # Large objects, by the fixed OIDs of their functions (pg_proc.dat).
@@ -112,6 +114,7 @@ class SessionDecider:
         self._size = 0
         self._shapes = False
         """Some decision is kept for a shape: statements with constants in them are looked up."""
+        self._once: set[_Key] = set()
         self._began: Paths | None = None
 
     def decide_now(self, operation: Operation) -> Decision | None:
@@ -124,7 +127,19 @@ class SessionDecider:
         if known is None and self._shapes and text is not None:
             shape = shape_of(text)
             known = self._known.get((shape, settings, kind)) if shape else None
+            if known is not None:
+                self._met((text, settings, kind), known)
         return known
+
+    def _met(self, key: _Key, decision: Decision) -> None:
+        """A text that comes again is kept as it stands: finding its shape costs ten look-ups."""
+        if key in self._once:
+            self._once.clear()
+            self._keep(key, decision)
+        elif len(self._once) < _MET_ONCE:
+            self._once.add(key)
+        else:
+            self._once.clear()
 
     async def decide(self, operation: Operation, fact: Callable[[str], str | None]) -> Decision:
         now = dict(operation.settings).get("search_path")

@@ -124,3 +124,25 @@ def test_a_childs_grant_expires_in_the_middle_of_a_session(observed: Gateway) ->
     assert (
         "expired" in observed.psql("select 1", database="shop", token=brief["access_token"]).stderr
     )
+
+
+def test_details_that_would_allow_nothing_are_refused_at_once(observed: Gateway) -> None:
+    for wrong, said in (
+        ([{"type": "trailgate", "targets": "shop"}], "targets must be a list"),
+        ([{"type": "other"}], "trailgate"),
+        ([{"type": "trailgate", "sql": {"kindz": ["read"]}}], "kindz"),
+        ([{"type": "trailgate"}, {"type": "trailgate", "sql": {"kinds": ["raed"]}}], "raed"),
+    ):
+        form = {
+            "grant_type": EXCHANGE,
+            "subject_token": observed.token,
+            "subject_token_type": ACCESS_TOKEN,
+            "agent_name": "narrow",
+            "authorization_details": json.dumps(wrong),
+        }
+        answer = httpx.post(
+            f"{observed.ready['admin_url']}/oauth/token", data=form, trust_env=False
+        )
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "invalid_authorization_details"
+        assert said in answer.json()["error_description"]

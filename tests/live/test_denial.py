@@ -129,3 +129,19 @@ def test_observed_operations_pass_and_are_marked(observed: Gateway) -> None:
         "create table observed_t (i int)", "drop table observed_t", database="shop"
     )
     assert done.returncode == 0 and not done.stderr
+
+
+async def test_a_pool_that_resets_its_links_works_under_a_policy(guarded: Gateway) -> None:
+    pool = await asyncpg.create_pool(
+        host="127.0.0.1",
+        port=guarded.port,
+        user="x",
+        password=guarded.token,
+        database="shop",
+        min_size=1,
+        max_size=1,
+    )
+    async with pool:
+        for number in range(3):
+            async with pool.acquire() as link:
+                assert await link.fetchval("select $1::int", number) == number
