@@ -36,6 +36,7 @@ from gateway.parts import (
 from gateway.policy.documents import PolicyError, PolicySet
 from gateway.policy.narrowing import complaint
 from gateway.proxy.listener import ListenSpec
+from gateway.proxy.watched import Watch
 from gateway.signals import EndSignals
 from gateway.store.interface import StoreFailed
 
@@ -212,18 +213,19 @@ async def running(
     policy: Path | None = None,
     sandbox: bool = False,
     loopback_api: bool = False,
+    watch: Watch | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway at work; drained and its record completed at the end. Raises StartFailed.
 
     `policy` takes the place of the settings' policies; `sandbox` observes by the shipped
     agent-sandbox policy where no `policy` is given; `loopback_api` serves the API on a free port
-    of 127.0.0.1.
+    of 127.0.0.1; `watch` is told of each decision.
     """
     place = PolicyPlace((policy,) if policy else settings.policies, sandbox and policy is None)
     async with AsyncExitStack() as stack:
         try:
             stack.enter_context(locked(settings.data))
-            parts = await made(settings, objects, place, stack)
+            parts = await made(settings, objects, place, stack, watch)
             gateway = Gateway(settings, objects, place, parts)
             await _open_api(gateway, parts, stack, loopback_api)
             await gateway.open_doors()

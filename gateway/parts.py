@@ -32,6 +32,7 @@ from gateway.proxy.limits import Limits
 from gateway.proxy.listener import Proxy, ProxyServices
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.tls import server_context
+from gateway.proxy.watched import Watch, WatchedPolicy
 from gateway.record.recipients import Recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
 from gateway.store.sqlite import SqliteStore
@@ -143,7 +144,11 @@ async def _recorder(settings: Settings, objects: Objects, evidence: Evidence) ->
 
 
 async def made(
-    settings: Settings, objects: Objects, place: PolicyPlace, stack: AsyncExitStack
+    settings: Settings,
+    objects: Objects,
+    place: PolicyPlace,
+    stack: AsyncExitStack,
+    watch: Watch | None = None,
 ) -> Parts:
     """Make every part; `stack` ends them in the opposite order. Raises what each of them does."""
     policies = place.load()
@@ -167,7 +172,7 @@ async def made(
         catalog=objects,
         authenticator=TokenAuthenticator(issuers, grants),
         recorder=recorder,
-        policy=policy,
+        policy=WatchedPolicy(policy, watch) if watch else policy,
         protocols=discover(),
         limits=limits_of(settings),
         node=settings.node,

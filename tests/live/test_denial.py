@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import asyncpg
 import psycopg
@@ -145,3 +150,28 @@ async def test_a_pool_that_resets_its_links_works_under_a_policy(guarded: Gatewa
         for number in range(3):
             async with pool.acquire() as link:
                 assert await link.fetchval("select $1::int", number) == number
+
+
+def test_try_shows_what_its_policy_would_refuse(shop: PostgresServer, tmp_path: Path) -> None:
+    log = tmp_path / "shown"
+    url = f"postgresql://postgres@127.0.0.1:{shop.port}/shop?sslmode=disable"
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "try", "--data", str(tmp_path / "data"), url],
+            env={**os.environ, "PGPASSWORD": shop.password, "PYTHONUNBUFFERED": "1"},
+            stdout=out,
+            stderr=out,
+        )
+    while "PGPASSFILE=" not in log.read_text():
+        assert child.poll() is None, log.read_text()
+        time.sleep(0.05)
+    line = next(line for line in log.read_text().splitlines() if "PGPASSFILE=" in line)
+    sql = "update customers set name = name; select 'a secret'"
+    done = subprocess.run(["sh", "-c", f'{line} -c "{sql}"'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    child.terminate()
+    assert child.wait(30) == 0
+    shown = log.read_text()
+    assert "would be denied: agent-sandbox/no-unfiltered-write" in shown
+    assert "UPDATE customers" in shown
+    assert "a secret" not in shown

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +24,16 @@ from gateway.admin.cli._embedded import (
 )
 from gateway.admin.cli._postgresql_url import SCHEMES, PostgresUrl, as_objects, parse_url, probe
 from gateway.admin.cli.options import data_option
-from gateway.admin.cli.output import Failed, print_json
+from gateway.admin.cli.output import Failed, print_json, visible
 from gateway.app import Gateway, StartFailed, running
 from gateway.certificates import write_private
 from gateway.config import ObjectName, Objects, Wrong
 from gateway.logs import configure
-from gateway.model import Credential, Identity, Target
+from gateway.model import Credential, Decision, Identity, Session, Target, Verdict
 from gateway.signals import EndSignals
 
 TOKEN_SECONDS = 12 * 3600
+SHOWN_TEXT = 160
 _LOCAL = "trailgate:local"
 
 
@@ -116,8 +119,9 @@ async def _try(asked: list[_Asked], policy: Path | None, data: Path, as_json: bo
         recipients={"auditor": auditor(data)},
     )
     settings, signals = embedded_settings(data, "try"), EndSignals()
+    watch = None if as_json else tell_would_deny
     async with running(
-        settings, objects, policy=policy, sandbox=True, loopback_api=True
+        settings, objects, policy=policy, sandbox=True, loopback_api=True, watch=watch
     ) as gateway:
         for target, _ in pairs:
             await gateway.reach(target.name)
@@ -176,6 +180,18 @@ async def _ready(gateway: Gateway, asked: list[_Asked], policy: Path | None) -> 
         "policy": str(policy) if policy else "agent-sandbox (observe)",
         "targets": [client.document(minted.token) for client in clients],
     }
+
+
+def tell_would_deny(session: Session, decision: Decision) -> None:
+    """Show what the policy would refuse, if it were enforced; without the statement's values."""
+    if decision.verdict is not Verdict.WOULD_DENY:
+        return
+    text = str(json.loads(decision.record)["clear"]["text"])
+    who = visible(" > ".join(session.grant.labels))
+    rule = click.style(f"{decision.policy}/{decision.rule}".rstrip("/"), fg="yellow")
+    with suppress(OSError):
+        click.echo(f"  would be denied: {rule}  {who}  {visible(text)[:SHOWN_TEXT]}", err=True)
+        click.echo(click.style(f"    {visible(decision.reason)}", dim=True), err=True)
 
 
 def _tell(ready: dict[str, Any]) -> None:
