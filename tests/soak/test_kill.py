@@ -78,6 +78,7 @@ def backend_pid(data: Path, session: str) -> int:
     return 0
 
 
+@pytest.mark.timeout(3000)
 def test_a_killed_gateway_lost_nothing_that_the_server_ran(postgres: Peer, tmp_path: Path) -> None:
     data = tmp_path / "data"
     for _ in range(ROUNDS):
