@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import psycopg
 import pytest
 
 from gateway.admin.cli.demo.postgres_server import PostgresServer
+from gateway.protocols.postgresql import wire
 from tests.live.gateway_process import Gateway, command, command_json, start
 
 pytestmark = pytest.mark.live
@@ -210,3 +213,30 @@ def test_the_tree_shows_each_actor_with_its_sessions(gateway: Gateway) -> None:
     assert not lead["sessions"] and len(reader["sessions"]) == 1
     session = only_session(gateway)
     assert session["chain"] == [session["origin"], "lead", "reader"]
+
+
+def test_rows_that_nobody_described_are_recorded_with_their_columns(gateway: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port), 30) as link:
+        body = b"user\0x\0database\0shop\0\0"
+        link.sendall(struct.pack("!II", len(body) + 8, 196608) + body)
+        secret = gateway.token.encode() + b"\0"
+        link.sendall(b"p" + struct.pack("!I", len(secret) + 4) + secret)
+        until_ready(link)
+        link.sendall(
+            wire.message(wire.PARSE, b"s\0select 7::int4 as n, 'x'::text as t\0\0\0")
+            + (wire.message(wire.BIND, b"\0s\0\0\0\0\0\0\1\0\1") + wire.execute(b"")) * 2
+            + wire.SYNC_MESSAGE
+        )
+        answered = until_ready(link)
+    assert answered.count(b"D\0\0\0") == 2 and b"T\0\0\0" not in answered
+    assert gateway.stop() == 0
+    operations = replayed(gateway, only_session(gateway)["id"])
+    results = [result for one in operations for result in one["results"]]
+    assert results == [{"columns": ["n", "t"], "rows": [["7", "x"]]}] * 2
+
+
+def until_ready(link: socket.socket) -> bytes:
+    received = b""
+    while b"Z\0\0\0\x05I" not in received:
+        received += link.recv(65536)
+    return received

@@ -206,6 +206,8 @@ class Answers:
     def _described(self, start: int, end: int) -> None:
         head = self._pipeline.expect(wire.QUERY, wire.DESCRIBE)
         if head.kind == wire.DESCRIBE:
+            if head.own:
+                self._cut(start, end, b"", keep=True)
             self._pop(end)
 
     def _parameters(self, start: int, end: int) -> None:
@@ -255,7 +257,9 @@ class Answers:
         pipeline = self._pipeline
         fields = wire.read_fields(self._data, start + 5, end)
         sqlstate = fields.get("C", "") or "XX000"
-        head = pipeline.head()
+        head = pipeline.running()
+        if head is not pipeline.head():
+            pipeline.undo([pipeline.queue.popleft()])  # our Describe failed as the Execute would
         if wire.is_fatal(fields):
             self._fatal(head, sqlstate, fields, end)
             return
@@ -294,11 +298,9 @@ class Answers:
         """Behind an error the target skips to the next Sync, and so do we."""
         pipeline = self._pipeline
         seen = {request.operation for request in failed}
-        poisoned = bool(failed[0].own)
         for request in pipeline.drop_until_sync():
             request.ended = True
             failed.append(request)
-            poisoned |= request.own
             if request.operation and request.operation not in seen:
                 seen.add(request.operation)
                 self._ended_unseen(request.operation, "denied" if request.own else "not_run")

@@ -152,6 +152,17 @@ class Asking:
             raise WireError("a Describe or Close names neither a statement nor a portal")
         return data[start + 5], wire.only_cstring(data, start + 6, end)
 
+    def describes(self, which: int, name: bytes) -> Statement | None:
+        """The statement whose columns a Describe will tell."""
+        names = self._pipeline.names
+        portal = names.portals.get(name) if which == _PORTAL else None
+        statement = names.statements.get(name) if which == _STATEMENT else None
+        if portal is not None and portal.operation is not None:
+            statement = portal.statement
+        if statement is not None:
+            statement.described = True
+        return statement
+
     def close(self, request: Request, which: int, name: bytes) -> int:
         """Forget a closed name; returns the operation of a portal that never ran (0: none)."""
         names = self._pipeline.names

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from gateway.protocols import Effect, ToTarget
+from gateway.protocols.postgresql import wire
+from gateway.protocols.postgresql.scan import frame
 
 
 class ClientStream:
@@ -22,6 +24,7 @@ class ClientStream:
         self._left_goes = False
         self._parts: list[bytes] = []
         self._missing = 0
+        self._holds: tuple[int, ...] = ()
         self._inbox: list[bytes] = []
         self._inbox_bytes = 0
 
@@ -98,3 +101,20 @@ class ClientStream:
         self._from -= used
         self._inbox.clear()
         self._inbox_bytes = 0
+
+    def _leaves(self, data: bytes) -> bool:
+        """While an operation is held, a Terminate behind it ends the hold."""
+        return data.endswith(wire.TERMINATE_MESSAGE) and self._ends_with_terminate()
+
+    def _ends_with_terminate(self) -> bool:
+        """Whether the bytes kept back, read as messages, end with a Terminate."""
+        data = b"".join((self._data[self._at :], *self._inbox))
+        at, size = 0, len(data)
+        while at < size:
+            kind, end, missing = frame(data, at, self._holds)
+            if missing:
+                return False
+            if kind == wire.TERMINATE:
+                return end == size
+            at = end
+        return False

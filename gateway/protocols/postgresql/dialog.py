@@ -130,7 +130,7 @@ class PostgresDialog:
         return [*effects, Close(reason, refusal.reason)]
 
     def running(self) -> int:
-        head = self._pipeline.head()
+        head = self._pipeline.running()
         if head is None or head.own:
             return 0
         if head.operation or head.kind != wire.SYNC or self._pipeline.last is None:

@@ -13,7 +13,7 @@ from gateway.model import Declared
 from gateway.protocols import WireError
 from gateway.protocols.postgresql import wire
 from gateway.protocols.postgresql.settings import Settings
-from gateway.protocols.postgresql.statements import Change, Names, Portal
+from gateway.protocols.postgresql.statements import Change, Names, Portal, Statement
 
 COPY_ENDS = (wire.COPY_DONE, wire.COPY_FAIL)
 _ROLLBACK = b"ROLLBACK"
@@ -34,6 +34,7 @@ class Request:
     ended = False
     portal: Portal | None = None
     change: Change | None = None
+    describes: Statement | None = None
     declares: tuple[Declared, ...] = ()
     rows = 0
     tag = b""
@@ -116,6 +117,13 @@ class Pipeline:
             queue.popleft()
         return None
 
+    def running(self) -> Request | None:
+        """The request of the client's that the target works on."""
+        head = self.head()
+        if head is not None and head.own and head.kind == wire.DESCRIBE:
+            return self.queue[1]
+        return head
+
     def expect(self, *kinds: int) -> Request:
         """The head, which must be of one of `kinds` for the answer at hand to make sense."""
         queue = self.queue
@@ -179,9 +187,11 @@ class Pipeline:
         return []
 
     def undo(self, requests: list[Request]) -> None:
-        """Take back what requests that failed, or never ran, did to names."""
+        """Take back what requests that failed, or never ran, did to names and knew of them."""
         for index in range(len(requests) - 1, -1, -1):
-            change = requests[index].change
+            described, change = requests[index].describes, requests[index].change
+            if described is not None:
+                described.described = False
             if change is not None:
                 later = (r.change for r in self.queue if r.change is not None)
                 self.names.undo(change, later)

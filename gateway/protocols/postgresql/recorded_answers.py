@@ -92,6 +92,17 @@ class AnswerReader:
             self.lost = True
             self._buffer.clear()
 
+    def kept(self, data: bytes) -> None:
+        """What answered the gateway's own messages: columns for which no client had asked."""
+        head = self._head()
+        if head is None or head.bound is None or data[:1] != b"T":
+            return
+        try:
+            columns = read_columns(data[5:])
+        except (WireError, struct.error, IndexError):
+            return  # the columns stay unknown; the rows are shown without them
+        head.bound.columns = head.bound.prepared.columns = columns
+
     def take(self, end: int) -> tuple[list[dict[str, Any]], Error | None]:
         """Results and the last error that began before the offset `end`, as they are printed."""
         taken = [result for result in self.results if result.at < end]

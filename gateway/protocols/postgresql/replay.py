@@ -79,6 +79,8 @@ class _Replay:
                 self._asked(event, frame)
         if frame.kind == "answer":
             self._answers.feed(int(frame.meta.get("at", 0)), frame.payload)
+        elif frame.kind == "kept" and frame.payload:
+            self._answers.kept(frame.payload)
         self._dones += [(event, frame.wall_ns) for event in events if event.get("ev") == "done"]
         self._settle_dones()
         if any(event.get("ev") == "settled" for event in events) and not self._dones:

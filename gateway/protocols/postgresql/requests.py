@@ -17,6 +17,7 @@ from gateway.protocols.postgresql.client_stream import ClientStream
 from gateway.protocols.postgresql.denial import Saboteur, denied
 from gateway.protocols.postgresql.pipeline import Pipeline, Request
 from gateway.protocols.postgresql.scan import frame, skip_run, whole
+from gateway.protocols.postgresql.statements import Portal
 
 _COPYING = (wire.COPY_DATA, wire.COPY_DONE, wire.COPY_FAIL, wire.FLUSH, wire.SYNC, wire.TERMINATE)
 _COPY_STREAM = (wire.COPY_DATA, wire.COPY_DONE, wire.COPY_FAIL)
@@ -175,6 +176,8 @@ class Requests(ClientStream):
 
     def _forward(self, asked: tuple[Operation, int, int, int], decision: Decision) -> None:
         operation, start, end, kind = asked
+        if kind == wire.EXECUTE:
+            self._describe_first(self.asking.portal(self._data, start, end), start, end)
         request = self._pipeline.push(kind, operation.id)
         self._pipeline.unsynced = kind not in _BATCHES
         replaced = self.asking.forwarded(request, operation, self._data, start, end, self._chunk)
@@ -207,6 +210,7 @@ class Requests(ClientStream):
             if self._held_by_barrier():
                 return False
             return self._put(portal.operation, start, end, again=True)
+        self._describe_first(portal, start, end)
         request = pipeline.push(wire.EXECUTE, portal.operation.id)
         request.portal = portal
         portal.ran = True
@@ -215,6 +219,15 @@ class Requests(ClientStream):
             request.declares = portal.declares
             self._barrier = request
         return self._pass(end)
+
+    def _describe_first(self, portal: Portal | None, start: int, end: int) -> None:
+        """The record must name the columns of an answer, also where no client asked for them."""
+        if portal is None or portal.ran or portal.operation is None or portal.statement.described:
+            return
+        name = wire.read_cstring(self._data, start + 5, end)[0]
+        self._send_own(wire.describe_portal(name))
+        portal.statement.described = True
+        self._pipeline.push_own(wire.DESCRIBE).describes = portal.statement
 
     # --- denied ----------------------------------------------------------------------------------
 
@@ -283,10 +296,10 @@ class Requests(ClientStream):
         return self._drop(end) if idle else self._pass(end)
 
     def _describe(self, start: int, end: int) -> bool:
-        self.asking.named(self._data, start, end)
+        which, name = self.asking.named(self._data, start, end)
         if self._pipeline.skip:
             return self._drop(end)
-        self._pipeline.push(wire.DESCRIBE)
+        self._pipeline.push(wire.DESCRIBE).describes = self.asking.describes(which, name)
         self._pipeline.unsynced = True
         return self._pass(end)
 
@@ -342,23 +355,6 @@ class Requests(ClientStream):
         pipeline = self._pipeline
         owed = bool(pipeline.queue) and not pipeline.unsynced and not pipeline.copying
         return owed and self.at_border
-
-    def _leaves(self, data: bytes) -> bool:
-        """While an operation is held, a Terminate behind it ends the hold."""
-        return data.endswith(wire.TERMINATE_MESSAGE) and self._ends_with_terminate()
-
-    def _ends_with_terminate(self) -> bool:
-        """Whether the bytes kept back, read as messages, end with a Terminate."""
-        data = b"".join((self._data[self._at :], *self._inbox))
-        at, size = 0, len(data)
-        while at < size:
-            kind, end, missing = frame(data, at, self._holds)
-            if missing:
-                return False
-            if kind == wire.TERMINATE:
-                return end == size
-            at = end
-        return False
 
     def leave(self, *, abandon: bool = True) -> list[Effect]:
         """The client is gone: an undecided operation does not run, and the target is told.

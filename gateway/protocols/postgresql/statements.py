@@ -21,6 +21,8 @@ class Statement:
     operation: int = 0
     """The operation that prepared it."""
     doubt: str = ""
+    described: bool = False
+    """A Describe of it, or of a portal of it, went out: the record has its columns."""
 
 
 @dataclass(slots=True, eq=False)

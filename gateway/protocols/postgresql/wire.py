@@ -243,6 +243,11 @@ def execute(portal: bytes, rows: int = 0) -> bytes:
     return message(EXECUTE, cstring(portal) + _INT32.pack(rows))
 
 
+def describe_portal(portal: bytes) -> bytes:
+    """Describe of a portal: its columns, with the formats that it was bound with."""
+    return message(DESCRIBE, b"P" + cstring(portal))
+
+
 # --- reading -------------------------------------------------------------------------------------
 
 

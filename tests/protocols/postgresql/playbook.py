@@ -50,6 +50,8 @@ SYNC = wire.SYNC_MESSAGE
 FLUSH = wire.FLUSH_MESSAGE
 PARSED = wire.message(wire.PARSE_COMPLETE)
 BOUND = wire.message(wire.BIND_COMPLETE)
+NO_DATA = wire.message(wire.NO_DATA)
+"""Also what the target says to a Describe of ours, where the client sent none."""
 SUSPENDED = wire.message(wire.PORTAL_SUSPENDED)
 COPY_IN = wire.message(wire.COPY_IN_RESPONSE, b"\0\0\0")
 COPY_OUT = wire.message(wire.COPY_OUT_RESPONSE, b"\0\0\0")

@@ -15,6 +15,7 @@ from tests.protocols.postgresql.playbook import (
     COPY_OUT,
     FLUSH,
     IN_BLOCK,
+    NO_DATA,
     PARSED,
     READY,
     SUSPENDED,
@@ -89,7 +90,7 @@ def test_a_bind_and_its_execute_in_one_chunk_ask_once_and_later_ask_again() -> N
     play.say(parse("select 1", "s") + bind("s") + execute() + SYNC)
     assert [op.kind for op in play.asked] == ["prepare", "execute"] and play.again == []
     assert play.asked[1].prepared_by == 1 and play.asked[1].text == "select 1"
-    play.answer(PARSED + BOUND + complete("SELECT 0") + READY)
+    play.answer(PARSED + BOUND + NO_DATA + complete("SELECT 0") + READY)
     play.say(bind("s", "p")).say(execute("p") + SYNC)
     assert play.again == [3]
     play.answer(BOUND + complete("SELECT 0") + READY)
@@ -110,7 +111,7 @@ def test_an_execute_denied_when_asked_again_does_not_run() -> None:
 def test_a_suspended_portal_goes_on_as_a_new_operation() -> None:
     play = Play(state="T")
     play.say(parse("select 1") + bind() + execute("", 1) + SYNC)
-    play.answer(PARSED + BOUND + row() + SUSPENDED + IN_BLOCK)
+    play.answer(PARSED + BOUND + NO_DATA + row() + SUSPENDED + IN_BLOCK)
     play.say(execute("", 1) + SYNC).answer(row() + complete("SELECT 1") + IN_BLOCK)
     assert [s for _, s in play.outcomes] == ["ok", "suspended", "ok"]
     assert play.asked[-1].text == "select 1" and play.asked[-1].id == play.done[-1].operation
@@ -127,7 +128,7 @@ def test_what_the_target_skips_ends_as_not_run() -> None:
 def test_an_error_at_sync_changes_the_outcome_of_the_last_operation() -> None:
     play = Play()
     play.say(parse("insert") + bind() + execute() + SYNC)
-    play.answer(PARSED + BOUND + complete("INSERT 0 2") + error("23505") + READY)
+    play.answer(PARSED + BOUND + NO_DATA + complete("INSERT 0 2") + error("23505") + READY)
     assert play.outcomes == [(1, "ok"), (2, "ok"), (2, "error")]
 
 
@@ -169,7 +170,7 @@ def test_a_denied_message_drops_the_rest_up_to_sync() -> None:
 def test_a_denial_behind_unsynced_work_makes_the_target_fail() -> None:
     play = Play().say(parse("insert") + bind() + execute() + parse("denied") + SYNC)
     assert play.target == parse("insert") + bind() + execute() + SYNC
-    play.answer(PARSED + BOUND + complete("INSERT 0 1") + error("34000") + READY)
+    play.answer(PARSED + BOUND + NO_DATA + complete("INSERT 0 1") + error("34000") + READY)
     assert b"42501" in play.client and b"34000" not in play.client
     assert play.outcomes == [(1, "ok"), (2, "ok"), (3, "denied")]
 
@@ -226,7 +227,7 @@ def test_data_of_a_denied_copy_is_dropped() -> None:
 
 def test_a_sync_during_copy_in_is_ignored_and_the_next_one_counts() -> None:
     play = Play().say(parse("copy") + bind() + execute() + SYNC)
-    play.answer(PARSED + BOUND + COPY_IN)
+    play.answer(PARSED + BOUND + NO_DATA + COPY_IN)
     play.say(copy_data(b"1\n") * 1000 + COPY_DONE + SYNC)
     play.answer(complete("COPY 1000") + READY)
     assert play.outcomes == [(1, "ok"), (2, "ok")] and not play.dialog.busy
@@ -380,7 +381,7 @@ def test_sql_prepare_and_the_wire_share_one_namespace() -> None:
     play.say(query("prepare x as select 7")).answer(complete("PREPARE") + READY)
     play.say(bind("x") + execute() + SYNC)
     assert (play.asked[-1].text, play.asked[-1].prepared_by) == ("select 7", 1)
-    play.answer(BOUND + complete("SELECT 0") + READY)
+    play.answer(BOUND + NO_DATA + complete("SELECT 0") + READY)
     play.rule = lambda op: declaring(Declared("deallocate", ""))
     play.say(query("deallocate all")).answer(complete("DEALLOCATE ALL") + READY)
     assert play.dialog.fact("prepared:x") is None
@@ -426,8 +427,10 @@ def test_a_text_behind_a_setting_waits_until_the_setting_is_known() -> None:
     play = Play()
     play.rule = rule
     play.say(parse("set") + bind() + execute() + parse("select") + bind() + execute() + SYNC)
-    assert [op.text for op in play.asked] == ["set", "set"] and play.own == FLUSH
-    play.answer(PARSED + BOUND + complete("SET"))
+    assert [op.text for op in play.asked] == ["set", "set"] and play.own == wire.describe_portal(
+        b""
+    ) + FLUSH
+    play.answer(PARSED + BOUND + NO_DATA + complete("SET"))
     assert [op.text for op in play.asked] == ["set", "set", "select", "select"]
     assert play.dialog.fact("search_path") == "a"
     play.answer(error("22012") + READY)

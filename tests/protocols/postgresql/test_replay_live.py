@@ -71,7 +71,9 @@ class RecordingPump(Pump):
                     target.sendall(effect.data)
                 elif isinstance(effect, Close):
                     return
-                elif not isinstance(effect, Keep):
+                elif isinstance(effect, Keep):
+                    self.keep("kept", effect.data)
+                else:
                     effects += self._event(effect, dialog)
 
     def _event(self, effect: Ask | Done | Settled, dialog: PostgresDialog) -> list[Effect]:
