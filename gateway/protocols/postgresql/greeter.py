@@ -44,7 +44,8 @@ class _Phase(Enum):
 
 
 class PostgresGreeter:
-    """One client until it is let in. Every refusal is a FATAL error in PostgreSQL's words.
+    """One client until it is let in. A refusal is a FATAL error in PostgreSQL's words, but for
+    bytes that cannot be a start-up packet: as at the server, the link just ends.
 
     `plain`: the listener may take a link without TLS; it does so only when it is bound to a
     loopback address (`loopback`). `tls`: the listener has a certificate.
@@ -138,7 +139,12 @@ class PostgresGreeter:
             return False
         length = int.from_bytes(self._buffer[:4], "big")
         if not 8 <= length <= PACKET_LIMIT:
-            raise StartupRefused("08P01", "invalid length of startup packet")
+            # Terminate of a client that left at once, a scanner, HTTP: none reads an ErrorResponse,
+            # and the server logs it only (COMMERROR in ProcessStartupPacket).
+            self._phase = _Phase.CLOSED
+            self._buffer.clear()
+            effects.append(Close("protocol", "invalid length of startup packet"))
+            return False
         if len(self._buffer) < length:
             return False
         code = int.from_bytes(self._buffer[4:8], "big")

@@ -185,9 +185,6 @@ def test_replication_off_is_an_ordinary_session() -> None:
 @pytest.mark.parametrize(
     ("data", "state"),
     [
-        (struct.pack("!II", 7, 196608), "08P01"),
-        (struct.pack("!II", 10_001, 196608), "08P01"),
-        (b"GET / HTTP/1.1\r\n\r\n", "08P01"),
         (struct.pack("!II", 9, 196608) + b"x", "08P01"),
         (struct.pack("!II", 13, 196608) + b"user\0", "08P01"),
         (struct.pack("!II", 9, 196608) + b"\0", "28000"),
@@ -199,8 +196,20 @@ def test_a_malformed_start_up_packet_is_refused(data: bytes, state: str) -> None
     assert fields(plain().receive(data))["C"] == state
 
 
-def test_a_packet_longer_than_the_cap_is_refused_by_its_header_alone() -> None:
-    assert fields(plain().receive(struct.pack("!I", 2**31 - 1)))["C"] == "08P01"
+@pytest.mark.parametrize(
+    "data",
+    [
+        wire.TERMINATE_MESSAGE,
+        b"GET / HTTP/1.1\r\n\r\n",
+        struct.pack("!II", 7, 196608),
+        struct.pack("!II", 10_001, 196608),
+        struct.pack("!I", 2**31 - 1),
+    ],
+)
+def test_a_length_that_no_start_up_packet_has_ends_the_link_without_a_word(data: bytes) -> None:
+    greeter = plain()
+    assert greeter.receive(data) == [Close("protocol", "invalid length of startup packet")]
+    assert greeter.receive(packet()) == []
 
 
 @pytest.mark.parametrize("message", [wire.message(wire.QUERY, b"select 1\0"), b"\0\0\0\0\0", SSL])
