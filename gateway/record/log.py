@@ -195,12 +195,19 @@ class NodeLog:
     """Takes leaves at any moment, on the loop; signs them about every `seconds` in a thread."""
 
     def __init__(
-        self, tiles: TileLog, node: str, seconds: float, fail: Callable[[str], None]
+        self,
+        tiles: TileLog,
+        node: str,
+        seconds: float,
+        fail: Callable[[str], None],
+        heartbeat_seconds: float = 60.0,
     ) -> None:
         self._tiles = tiles
         self._node = node
         self._seconds = seconds
         self._fail = fail
+        self._heartbeat_seconds = heartbeat_seconds
+        self._heard = time.monotonic()
         self._pending: list[_Pending] = []
         self._files: list[File] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -212,6 +219,8 @@ class NodeLog:
         self.size = tiles.signed
         """Leaves in all, signed or not."""
         self.on_signed: Callable[[], None] = lambda: None
+        self.before_sign: Callable[[bool], Awaitable[None]] | None = None
+        """May add leaves of what was written; told whether others wait to be signed."""
         self.journal_synced: Callable[[], Awaitable[None]] | None = None
         """Waits until every frame so far is on disk: no leaf is signed ahead of what it counts."""
         self.stuck = ""
@@ -230,6 +239,7 @@ class NodeLog:
         if len(leaf) > MOST_LEAF:
             raise RecordFailed(f"a leaf {kind!r} of {len(leaf)} bytes is too long")
         self._pending.append(_Pending(leaf, files))
+        self._heard = time.monotonic()
         self.size += 1
         return self.size - 1
 
@@ -244,6 +254,8 @@ class NodeLog:
     async def sign(self) -> None:
         """Sign everything so far, now. Raises OSError."""
         async with self._busy:
+            if self.before_sign is not None:
+                await self.before_sign(bool(self._pending))
             if not self._pending and not self._files and self._tiles.signed == self.size:
                 return
             batch, self._pending = self._pending, []
@@ -278,6 +290,8 @@ class NodeLog:
                 await asyncio.wait_for(self._stopping.wait(), seconds)
                 return
             try:
+                if time.monotonic() - self._heard >= self._heartbeat_seconds and not self.stuck:
+                    self.append("heartbeat")
                 await self.sign()
             except OSError as error:
                 self.hear(error)

@@ -30,3 +30,6 @@ class RecorderOptions:
     rotate_seconds: float = 60.0
     sync_seconds: float = 0.02
     checkpoint_seconds: float = 1.0
+    progress_seconds: float = 5.0
+    """A checkpoint for new frames alone, when no other leaf asks for one."""
+    heartbeat_seconds: float = 60.0

@@ -19,6 +19,7 @@ from gateway.record.journal import Journal
 from gateway.record.log import File, NodeLog, now_text
 from gateway.record.openings import Opening, Openings
 from gateway.record.options import RecorderOptions
+from gateway.record.progress import Progress
 from gateway.record.refusals import Refusals
 from gateway.record.saving import StateSaver
 from gateway.record.session_record import RecordedSession
@@ -55,8 +56,9 @@ class NodeRecorder:
         self._stopping = False
         recovery = started.recovery
         self._log = NodeLog(
-            started.tiles, options.node, options.checkpoint_seconds, self._fail_with
-        )
+            started.tiles, options.node, options.checkpoint_seconds, self._fail_with,
+            options.heartbeat_seconds,
+        )  # fmt: skip
         self._shipper = Shipper(self._log, options.publish)
         self._log.on_signed = self._shipper.sweep
         self._openings = Openings(
@@ -134,6 +136,8 @@ class NodeRecorder:
         self._shipper.start()
         self._node = await self._open({"version": options.version}, "node")
         self._refusals = Refusals(self._node)
+        progress = Progress(self._node, self._sessions, self._log, options.progress_seconds)
+        self._log.before_sign = progress.before_sign
 
     async def _journal_synced(self) -> None:
         synced: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

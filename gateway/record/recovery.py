@@ -14,15 +14,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.model import RecordFailed
 from gateway.record import durable, openings, tree
 from gateway.record.frames import (
-    CLOSE,
-    OPEN,
+    KINDS,
     BadFrame,
     FooterRow,
     Frame,
@@ -30,7 +28,6 @@ from gateway.record.frames import (
     decode,
     decode_footer,
     decode_header,
-    encode_footer,
     seed,
     session_bytes,
     session_text,
@@ -38,83 +35,13 @@ from gateway.record.frames import (
 )
 from gateway.record.log import TileLog
 from gateway.record.openings import Opening
+from gateway.record.scanned import Closed, Span, Tracked, Unclosed, progress_rows
 from gateway.record.state import State, boot_id
 
 log = logging.getLogger("trailgate.record")
 
 _START = re.compile(rb"\x01[\x01-\x0a][\x01-\x03][\x01\x02][\x00-\x02]\x00\x00\x00")
-_MOST_GAPS = 1000
-Span = tuple[int, int]
-"""First byte, and the one behind the last."""
-
-
-@dataclass(slots=True)
-class Tracked:
-    """A session as its frames tell."""
-
-    frames: int = 0
-    next: int = 0
-    peaks: list[bytes] = field(default_factory=list)
-    reason: str | None = None
-    """Of its close frame."""
-    holes: list[str] = field(default_factory=list)
-
-    def accept(self, frame: Frame) -> bool:
-        """Take the session's next frame; False when it cannot be one."""
-        if (
-            self.reason is not None
-            or frame.sequence < self.next
-            or (frame.kind == OPEN) != (frame.sequence == 0)
-        ):
-            return False
-        if frame.sequence > self.next:
-            self.holes.append(f"frames {self.next} to {frame.sequence - 1} are lost")
-        tree.append(self.peaks, self.frames, tree.leaf_hash(frame.clear))
-        self.frames += 1
-        self.next = frame.sequence + 1
-        if frame.kind == CLOSE:
-            self.reason = _reason(frame.meta)
-        return True
-
-
-def _reason(meta: bytes) -> str:
-    try:
-        return str(json.loads(meta)["reason"])
-    except (ValueError, KeyError, TypeError):
-        return "protocol"
-
-
-@dataclass(slots=True)
-class Unclosed:
-    """A journal file that has no footer, as scanned."""
-
-    path: Path
-    number: int
-    header: Header | None = None
-    kept: list[Span] = field(default_factory=list)
-    kept_bytes: int = 0
-    rows: dict[bytes, FooterRow] = field(default_factory=dict)
-    frames: int = 0
-    gaps: list[Span] = field(default_factory=list)
-    start: int = 0
-
-    def told(self) -> list[Span]:
-        """The gaps, as many as fit in a leaf; the last one covers the rest."""
-        if len(self.gaps) <= _MOST_GAPS:
-            return self.gaps
-        return [*self.gaps[: _MOST_GAPS - 1], (self.gaps[_MOST_GAPS - 1][0], self.gaps[-1][1])]
-
-    def footer(self) -> bytes:
-        return encode_footer(self.frames, list(self.rows.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """A journal file with its footer: a segment to be."""
-
-    path: Path
-    header: Header
-    frames: int
+_NODE = KINDS["node"]
 
 
 class Recovery:
@@ -133,6 +60,7 @@ class Recovery:
         self._closed: set[str] = set()
         self._recovered: set[int] = set()
         self._gapped: set[str] = set()
+        self._counted: dict[bytes, int] = {}
         self._unclosed: list[Unclosed] = []
         self._tracked: dict[bytes, Tracked] = {}
         self.segments: set[int] = set(self.state.segments)
@@ -158,6 +86,7 @@ class Recovery:
         for number, path in self._files():
             self.next_number = max(self.next_number, number + 1)
             self._read_file(number, path)
+        self._fall_short()
         signed = max(self.segments | self._recovered, default=-1)
         self.next_number = max(self.next_number, signed + 1)
 
@@ -194,6 +123,8 @@ class Recovery:
                 self._recovered.add(leaf["number"])
             elif kind == "gap":
                 self._gapped.add(leaf["session"])
+            elif kind == "progress":
+                self._count(leaf["session"], leaf["sequence"] + 1)
 
     def _read_openings(self) -> None:
         kept = [one for one in openings.read_all(self._journal) if one.ordinal >= self.ordinal]
@@ -243,7 +174,21 @@ class Recovery:
                 f"{self._node}/{self._log}: move it away, it belongs to another log"
             )
 
+    def _count(self, session: str, frames: int) -> None:
+        raw = session_bytes(session)
+        self._counted[raw] = max(frames, self._counted.get(raw, 0))
+
+    def _fall_short(self) -> None:
+        """Sessions that end before what their last progress counted: their end is lost."""
+        for raw, frames in self._counted.items():
+            known = self._tracked.get(raw)
+            if known is not None and known.next < frames:
+                known.holes.append(f"frames {known.next} to {frames - 1} are lost")
+
     def _accept(self, frame: Frame) -> Tracked | None:
+        if frame.kind == _NODE:
+            for session, frames in progress_rows(frame.meta):
+                self._count(session, frames)
         known = self._tracked.get(frame.session)
         return known if known is not None and known.accept(frame) else None
 

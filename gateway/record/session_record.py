@@ -42,6 +42,7 @@ class RecordedSession:
     __slots__ = (
         "_bound", "_cipher", "_closed", "_compression", "_file", "_journal", "_key", "_on_close",
         "_row", "_salt", "id", "next", "ordinal", "payload_bytes", "peaks", "raw", "reserved",
+        "told",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,8 @@ class RecordedSession:
         self.payload_bytes = 0
         self.reserved = 0
         """Bytes that the journal keeps for this session's footer row."""
+        self.told = 0
+        """Frames that a progress leaf counts."""
         self._key = key
         self._journal = journal
         self._salt = salt

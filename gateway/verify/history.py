@@ -5,7 +5,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+
+MOST_SILENCE = 150.0
+"""Seconds between two leaves of a gateway that is alive: a heartbeat each 60, and some delay."""
+
+
+def seconds_between(before: str, now: str) -> float:
+    """Two times as leaves have them. Raises Contradiction for what is no time."""
+    try:
+        return (datetime.fromisoformat(now) - datetime.fromisoformat(before)).total_seconds()
+    except ValueError:
+        raise Contradiction("leaf", f"{now!r} or {before!r} is no time") from None
 
 
 class Contradiction(Exception):
@@ -44,6 +56,15 @@ class Shipped:
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A progress leaf: so many rows in a frame of the node's session, and their root."""
+
+    sessions: int
+    root: str
+    index: int
+
+
 @dataclass(slots=True)
 class History:
     """One log's leaves, understood."""
@@ -64,6 +85,8 @@ class History:
     """Session to {SHA-256 of the wrap: recipient}."""
     policies: dict[str, str] = field(default_factory=dict)
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    progress: dict[tuple[str, int], Progressed] = field(default_factory=dict)
+    """By the node's session and the sequence of its frame."""
     _numbers: set[int] = field(default_factory=set)
     _since_start: int = 0
 
@@ -76,10 +99,21 @@ class History:
         kind = leaf["type"]
         before, self.last_type = self.last_type, kind
         self.first_at = self.first_at or leaf["at"]
+        if before not in ("", "stop"):
+            self._silence(self.last_at, leaf["at"])
         self.last_at = leaf["at"]
         if (before in ("", "stop")) and kind != "start":
             raise Contradiction("order", f"a leaf {kind!r} stands where only a start may")
         getattr(self, "_" + kind.replace(".", "_"))(index, leaf)
+
+    def _silence(self, before: str, now: str) -> None:
+        """A gateway that is alive is heard of each minute."""
+        if before[:16] == now[:16]:
+            return
+        seconds = seconds_between(before, now)
+        if seconds > MOST_SILENCE:
+            detail = f"no sign of life for {seconds:.0f} seconds"
+            self.gaps.append({"since": before, "until": now, "detail": detail})
 
     def _start(self, index: int, leaf: dict[str, Any]) -> None:
         self.readme, self._since_start = leaf["readme"], 0
@@ -134,6 +168,15 @@ class History:
 
     def _gap(self, index: int, leaf: dict[str, Any]) -> None:
         self.gaps.append({"session": leaf["session"], "detail": leaf["detail"]})
+
+    def _progress(self, index: int, leaf: dict[str, Any]) -> None:
+        session, key = leaf["session"], (leaf["session"], leaf["sequence"])
+        if session not in self.opens or session in self.closes or key in self.progress:
+            raise Contradiction("progress", f"progress in session {session}: closed or told twice")
+        self.progress[key] = Progressed(leaf["sessions"], leaf["root"], index)
+
+    def _heartbeat(self, index: int, leaf: dict[str, Any]) -> None:
+        """Only its time matters."""
 
     def _policy(self, index: int, leaf: dict[str, Any]) -> None:
         self.policies[leaf["sha256"]] = leaf["name"]

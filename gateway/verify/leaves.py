@@ -67,6 +67,8 @@ _TYPES: dict[str, dict[str, Callable[[Any], bool]]] = {
         "gaps": _object_list(offset=_count, bytes=_count),
     },
     "gap": {"session": _session, "detail": _text},
+    "progress": {"session": _session, "sequence": _count, "sessions": _count, "root": _hash},
+    "heartbeat": {},
     "policy": {"name": _text, "sha256": _hash},
 }
 

@@ -21,7 +21,7 @@ MOST_FOOTER = 256 << 20
 _CLEAR = 108
 _FRAME = struct.Struct("<IIBBBBB3s16sQQIqQII32s")
 _ZERO = bytes(32)
-OPEN, CLOSE = 1, 7
+OPEN, CLOSE, NODE = 1, 7, 10
 
 
 class BadSegment(Exception):
@@ -132,11 +132,13 @@ class SegmentReader:
         progress: Callable[[int], None] = lambda size: None,
         check_payload: Callable[[Frame], None] | None = None,
         hole: Callable[[bytes, int, int], None] = lambda session, expected, found: None,
+        told: Callable[[bytes, int, bytes], None] = lambda session, sequence, meta: None,
     ) -> None:
         self._window = Window(chunks, progress)
         self._find = find
         self._check_payload = check_payload
         self._hole = hole
+        self._told = told
         self._generation = b""
         self._seed = 0
         self.parts: dict[bytes, Part] = {}
@@ -212,6 +214,8 @@ class SegmentReader:
             or (payload and not compression and sealed != payload + 32)
         ):
             raise BadSegment("frame", f"has a frame at byte {offset} that is not of this format")
+        if kind == NODE:
+            self._told(session, sequence, data[pos + _CLEAR : pos + _CLEAR + meta])
         part = self.parts.get(session)
         if part is None:
             part = self.parts[session] = Part(sequence, sequence, offset, self._find(session))

@@ -10,6 +10,7 @@ from gateway.verify import tree
 from gateway.verify.findings import Findings
 from gateway.verify.history import Closed, History, Shipped
 from gateway.verify.opening import Opener
+from gateway.verify.progress import ProgressCheck
 from gateway.verify.segment import BadSegment, SegmentReader, SessionTree, session_text
 from gateway.verify.source import Missing, Source
 
@@ -39,6 +40,7 @@ class SessionsPass:
         self._trees: dict[bytes, SessionTree] = {}
         self._gapped = {gap["session"] for gap in history.gaps if "session" in gap}
         self._left = set(history.opens) if selected is None else set(selected)
+        self._progress_check = ProgressCheck(history, self._trees.get, self._unfollowed)
         self._numbers: set[int] = set()
         self._number = 0
         self._damaged = False
@@ -80,6 +82,7 @@ class SessionsPass:
                     lambda size: self._progress(shipped.object, size),
                     self._opener.check if self._opener else None,
                     self._hole,
+                    self._progress_check.frame,
                 )
                 self._read(reader, shipped)
         except Missing:
@@ -116,14 +119,22 @@ class SessionsPass:
 
     def _hole(self, session: bytes, expected: int, found: int) -> None:
         """Frames are missing: fine only where a journal file in between may still come."""
-        earlier = set(range(self._number))
-        if self._damaged or (self._unshipped and not earlier <= self._numbers):
+        if self._damaged or self._may_be_pending():
             return
         text = session_text(session)
         raise BadSegment(
             "missing_frames", f"has frame {found} of {text}, but frames {expected} to {found - 1} "
             "are in no segment before it"
         )  # fmt: skip
+
+    def _unfollowed(self, text: str) -> bool:
+        """Whether frames of a session may be missing for a reason that is told elsewhere."""
+        if text in self._gapped or self._damaged or self._may_be_pending():
+            return True
+        return self._selected is not None and text not in self._selected
+
+    def _may_be_pending(self) -> bool:
+        return self._unshipped and not set(range(self._number)) <= self._numbers
 
     def _after(self, session: bytes, known: SessionTree) -> None:
         """Check a session's root as soon as its last frame was read, and let its tree go."""
@@ -150,6 +161,7 @@ class SessionsPass:
 
     def settle(self, superseded: bool) -> None:
         """What became of the sessions whose root could not be checked."""
+        self._untold()
         for text in sorted(self._left, key=lambda one: self._history.opens[one].ordinal):
             closed = self._history.closes.get(text)
             known = self._trees.get(_session_bytes(text), SessionTree())
@@ -160,6 +172,17 @@ class SessionsPass:
                 self._findings.defect(self._log, "session", detail)
             else:
                 (self._findings.lost if superseded else self._findings.open).append(text)
+
+    def _untold(self) -> None:
+        """Progress that was signed and whose frame is nowhere, though its session was closed."""
+        if self._damaged or self._selected is not None:
+            return
+        for text in sorted({session for session, _ in self._history.progress}):
+            if text in self._left or text in self._gapped:
+                continue
+            for index in self._progress_check.untold(text):
+                detail = f"leaf {index} signs progress in session {text}: no frame tells of it"
+                self._findings.defect(self._log, "progress", detail)
 
     def _unfinished(self, text: str, known: SessionTree, closed: Closed) -> None:
         if closed.frames == 0 and not known.count:
