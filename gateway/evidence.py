@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from gateway.ship.folder import FolderPublisher
 from gateway.ship.mirror import LogMirror
 from gateway.ship.s3 import S3Options, S3Publisher
 from gateway.ship.spool import Spool
+from gateway.ship.witness import WitnessClient, WitnessKey
 
 log = logging.getLogger("trailgate")
 
+_LAST_SECONDS = 10.0
+"""At the end, for the last checkpoint."""
 Figures = Callable[[], Mapping[str, float]]
 
 
@@ -98,6 +102,58 @@ async def _last_pass(mirror: LogMirror) -> None:
         log.error("the end of the log is not mirrored yet", extra={"cause": str(error)})
 
 
+class Witnessed:
+    """The witness as the settings have it, and whether sessions must wait for it."""
+
+    def __init__(self, client: WitnessClient | None, refuse_after: float) -> None:
+        self._client = client
+        self._refuse_after = refuse_after
+
+    def refuse(self) -> str:
+        """Why no session may be opened; empty: it may."""
+        client = self._client
+        if client is None or client.silent_seconds <= self._refuse_after:
+            return ""
+        return f"no witness has cosigned for {client.silent_seconds:.0f} seconds: {client.cause}"
+
+    def figures(self) -> Mapping[str, float]:
+        client = self._client
+        return {
+            "witness_size": client.size if client else 0,
+            "witness_failures": client.failures if client else 0,
+            "witness_silent_seconds": client.silent_seconds if client else 0,
+        }
+
+
+@asynccontextmanager
+async def witnessed(settings: Settings, folder: Path) -> AsyncIterator[Witnessed]:
+    """Checkpoints go to the witness meanwhile; at the end once more. `folder`: the evidence."""
+    given = settings.evidence.witness
+    if given is None:
+        yield Witnessed(None, math.inf)
+        return
+    key = WitnessKey.parse(given.vkey)
+    client = WitnessClient(folder / "log" / settings.node, given.url, key)
+    sending = asyncio.ensure_future(client.run())
+    try:
+        yield Witnessed(client, given.grace_seconds if given.required else math.inf)
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await _last_cosignature(client)
+        await client.close()
+
+
+async def _last_cosignature(client: WitnessClient) -> None:
+    try:
+        async with asyncio.timeout(_LAST_SECONDS):
+            await client.cosign()
+    except (ShipFailed, OSError) as error:
+        log.error("the end of the log is not witnessed", extra={"cause": str(error)})
+    except TimeoutError:
+        log.error("the end of the log is not witnessed", extra={"cause": "no answer in time"})
+
+
 class RecordMetrics(Collector):
     """What the record and its shipping count, as trailgate_record_*, collected at a scrape."""
 
@@ -110,11 +166,15 @@ class RecordMetrics(Collector):
                 yield _metric(name, value)
 
 
-_SUMS = {"frames", "bytes", "payload_bytes", "syncs", "sync_seconds"} | {
-    "published",
-    "publish_failures",
-    "refused_not_recorded",
-}
+_SUMS = (
+    {"witness_failures"}
+    | {"frames", "bytes", "payload_bytes", "syncs", "sync_seconds"}
+    | {
+        "published",
+        "publish_failures",
+        "refused_not_recorded",
+    }
+)
 
 
 def _metric(name: str, value: float) -> Metric:

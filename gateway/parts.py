@@ -17,7 +17,7 @@ import gateway
 from gateway.certificates import Certificate, self_made
 from gateway.config import IssuerObject, Objects, Settings
 from gateway.directory import Targets
-from gateway.evidence import Evidence, RecordMetrics, opened_evidence
+from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import SWEEP_EVERY, Grants
 from gateway.identity.grants import Limits as GrantLimits
@@ -128,7 +128,9 @@ async def record_policies(recorder: NodeRecorder, policies: PolicySet) -> None:
         await recorder.policy_in_force(document.name, document.text.encode())
 
 
-async def _recorder(settings: Settings, objects: Objects, evidence: Evidence) -> NodeRecorder:
+async def _recorder(
+    settings: Settings, objects: Objects, evidence: Evidence, witness: Witnessed
+) -> NodeRecorder:
     recipients = [Recipient.parse(one.key.value) for one in objects.recipients.values()]
     options = RecorderOptions(
         data=settings.data,
@@ -139,6 +141,7 @@ async def _recorder(settings: Settings, objects: Objects, evidence: Evidence) ->
         publish=evidence.publish,
         keys_url=evidence.keys_url,
         compression=settings.evidence.compression,
+        refuse=witness.refuse,
     )
     return await NodeRecorder.start(options)
 
@@ -158,7 +161,8 @@ async def made(
     stack.push_async_callback(store.close)
     issuers = Issuers(issuers_of(objects), names=names_of(objects))
     stack.push_async_callback(issuers.close)
-    recorder = await _recorder(settings, objects, evidence)
+    witness = await stack.enter_async_context(witnessed(settings, evidence.folder))
+    recorder = await _recorder(settings, objects, evidence, witness)
     stack.push_async_callback(recorder.stop)
     await record_policies(recorder, policies)
     analyst = Analyst()
@@ -167,7 +171,7 @@ async def made(
     limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
     grants = Grants(store, limits=limits)
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
-    metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures))
+    metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures, witness.figures))
     services = ProxyServices(
         catalog=objects,
         authenticator=TokenAuthenticator(issuers, grants),

@@ -14,7 +14,7 @@ from typing import Literal, Self
 import yaml
 
 from gateway.config.reading import BAD, ConfigError, Mistake, Reader, Wrong, nearest, setting
-from gateway.config.values import Address, BaseUrl, Store
+from gateway.config.values import Address, BaseUrl, Store, WitnessUrl, WitnessVkey
 from gateway.protocols import discover
 
 
@@ -51,6 +51,30 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessSettings:
+    """Who cosigns the log's checkpoints, so that its operator cannot rewrite it later."""
+
+    url: WitnessUrl = setting(
+        "where the witness is: the prefix of C2SP tlog-witness",
+        example="https://witness.auditor.example",
+    )
+    vkey: WitnessVkey = setting(
+        "its key, as `trailgate witness` prints it",
+        example="w+d28e1a96+BD1AF8N8eBJXwzTGyUsOL6vxS0pkk5FnFDOK3cTyPKzQ",
+    )
+    required: bool = setting("without it no new sessions, after the grace", default=False)
+    grace_seconds: float = setting(
+        "required: how long the witness may be away; more than 0", default=300.0
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.grace_seconds <= 1_000_000:
+            raise Wrong(
+                f"{self.grace_seconds} is out of bounds; write more than 0", "grace_seconds"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceSettings:
     """Where the record goes, and how sure each frame must be before bytes move on."""
 
@@ -74,6 +98,7 @@ class EvidenceSettings:
         "process: survives the process; disk: synced, survives a power loss", default="process"
     )
     compression: Literal["lz4", "none"] = setting("of payloads, before sealing", default="lz4")
+    witness: WitnessSettings | None = setting("who cosigns the log; default: nobody", default=None)
 
 
 MAY_BE_NOTHING = {"drain_seconds", "store_grace_seconds"}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import stat
@@ -51,6 +53,40 @@ class BaseUrl(str):
         if not re.fullmatch(r"https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~/-]*)?", text):
             raise Wrong(f"{text!r} is not where clients reach the API; write https://HOST:PORT")
         return cls(text.rstrip("/"))
+
+
+class WitnessUrl(str):
+    """https://HOST[:PORT][/PATH], or http:// to this machine: the prefix of C2SP tlog-witness."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        local = r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[A-Za-z0-9._~/-]*)?"
+        if not re.fullmatch(local, text):
+            try:
+                BaseUrl.parse(text)
+            except Wrong:
+                raise Wrong(
+                    f"{text!r} is no place of a witness; write https://HOST:PORT, or http:// to "
+                    "127.0.0.1"
+                ) from None
+        return cls(text.rstrip("/"))
+
+
+class WitnessVkey(str):
+    """The line `vkey:` that `trailgate witness` prints: NAME+HASH+BASE64, of type 4."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        name, _, rest = text.partition("+")
+        digest, _, encoded = rest.partition("+")
+        try:
+            data = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            data = b""
+        found = hashlib.sha256(name.encode() + b"\n" + data).hexdigest()[:8]
+        if len(data) != 33 or data[0] != 4 or found != digest or not name or " " in name:
+            raise Wrong(f"{text!r} is no witness's vkey; write what `trailgate witness` prints")
+        return cls(text)
 
 
 class ObjectName(str):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,9 @@ class RecorderOptions:
     keys_url: str = "../keys"
     """Where README.json says that the wrapped keys lie."""
     compression: str = "lz4"
+    refuse: Callable[[], str] = lambda: ""
+    """Why no new session may be opened at the moment, for a reason outside the record; empty:
+    it may."""
     file_bytes: int = 64 << 20
     rotate_seconds: float = 60.0
     sync_seconds: float = 0.02

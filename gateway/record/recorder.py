@@ -205,7 +205,7 @@ class NodeRecorder:
     def _admit(self) -> None:
         """Refuse new sessions while there is no room to go on. Raises RecordFailed."""
         self._journal.check()
-        if cause := self._journal.full or self._log.stuck:
+        if cause := self._journal.full or self._log.stuck or self._options.refuse():
             raise RecordFailed(cause)
 
     def _write_open(self, session: RecordedSession, meta: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ class LogMirror:
         self._store = store
         self._shipped: set[str] | None = None
         self._sizes: dict[str, int] = {}
+        self._cosigned_at: dict[Path, int] = {}
         self.backlog = 0
         """Objects of the pass that runs now that are not shipped yet."""
         self.failures = 0
@@ -96,6 +97,7 @@ class LogMirror:
         name = _below(self._evidence, log)
         size = int(head.split(b"\n")[1])
         if self._sizes.get(name) == size:
+            await self._cosigned(log, size)
             return
         await self._immutable([(f"{name}/{tile}", log / tile) for tile in full_tiles(size)])
         for tile in partial_tiles(size):
@@ -107,6 +109,19 @@ class LogMirror:
         await self._immutable([(_below(self._evidence, path), path) for path in fixed])
         await self._store.overwrite(f"{name}/checkpoint", head)
         self._sizes[name] = size
+        await self._cosigned(log, size)
+
+    async def _cosigned(self, log: Path, size: int) -> None:
+        """What a witness cosigned comes later than its checkpoint; none may be ahead of it."""
+        folder = log / "cosigned"
+        if not folder.is_dir() or folder.stat().st_mtime_ns == self._cosigned_at.get(log):
+            return
+        changed = folder.stat().st_mtime_ns
+        paths = [p for p in folder.iterdir() if p.name.isdigit()]
+        ready = [p for p in paths if int(p.name) <= size]
+        await self._immutable([(_below(self._evidence, path), path) for path in ready])
+        if len(ready) == len(paths):
+            self._cosigned_at[log] = changed
 
 
 def _below(root: Path, path: Path) -> str:

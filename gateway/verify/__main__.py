@@ -28,7 +28,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("path", metavar="PATH", help="data folder, evidence folder or s3://BUCKET/PREFIX")
-    add("--trust", type=Path, metavar="FILE", help="keys to trust, a C2SP vkey a line")
+    add(
+        "--trust",
+        type=Path,
+        metavar="FILE",
+        help="what to trust: a C2SP policy, vkeys, or a witness's folder",
+    )
+    add("--as-of", metavar="TIME", help="when the evidence was copied: it must reach to this time")
+    add("--fork", metavar="PATH", help="compare with what another auditor, or a witness, was shown")
     add("--identity", type=Path, metavar="FILE", help="private key: open and check all content")
     add("--session", metavar="ID", help="only this session")
     add("--since", metavar="TIME", help="only sessions that were open at or after this time")

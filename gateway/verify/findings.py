@@ -37,6 +37,7 @@ class Findings:
     since: str | None = None
     until: str | None = None
     complete_to: str | None = None
+    witnessed_to: str | None = None
     logs: int = 0
     sessions: int = 0
     frames: int = 0
@@ -77,7 +78,7 @@ class Findings:
             "content": self.content,
             "range": {"since": self.since, "until": self.until},
             "complete_to": None if self.defect_count else self.complete_to,
-            "witnessed_to": None,
+            "witnessed_to": None if self.defect_count else self.witnessed_to,
             "checked": {
                 "logs": self.logs,
                 "sessions": self.sessions,

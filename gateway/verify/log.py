@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gateway.verify.cosigned import Cosigned, open_cosigned, origin_of
 from gateway.verify.findings import Defect
 from gateway.verify.history import Contradiction, History
 from gateway.verify.leaves import LeafError, parse_leaf
-from gateway.verify.note import Checkpoint, NoteError, VerifierKey, open_checkpoint
+from gateway.verify.note import (
+    Checkpoint,
+    NoteError,
+    VerifierKey,
+    open_checkpoint,
+    own_checkpoint,
+    parse_note,
+)
 from gateway.verify.source import Missing, Source
 from gateway.verify.tiles import (
     MOST_BUNDLE,
@@ -18,8 +27,10 @@ from gateway.verify.tiles import (
     TileName,
     split_bundle,
 )
+from gateway.verify.trust import Trust
 
 MOST_NOTE = 65536
+_SHOWN = "shown"
 
 
 @dataclass(slots=True)
@@ -38,6 +49,15 @@ class LogReading:
     behind: str = ""
     """What a writer that was cut off between two files left behind, if anything."""
     defects: list[Defect] = field(default_factory=list)
+    signed: dict[int, Checkpoint] = field(default_factory=dict)
+    """Every checkpoint that lies in the log, by its size."""
+    cosigned: list[Cosigned] = field(default_factory=list)
+    times: dict[int, str] = field(default_factory=dict)
+    """What its last leaf has as time, for each size that was signed."""
+    forks: list[str] = field(default_factory=list)
+    """How this log contradicts what somebody else was shown."""
+    ahead: int = 0
+    """The largest size that somebody else was shown, if it is more than is here."""
 
     def defect(self, name: str, kind: str, detail: str) -> None:
         self.defects.append(Defect(name, kind, detail))
@@ -51,15 +71,18 @@ class LogReader:
         source: Source,
         path: str,
         names: list[str],
-        trusted: dict[str, VerifierKey] | None,
+        trust: Trust | None,
+        shown: Sequence[bytes] = (),
     ) -> None:
         _, node, number = path.split("/")
         self._source = source
         self._names = names
-        self._trusted = trusted
+        self._trust = trust
+        self._shown = [note for note in shown if origin_of(note) == f"trailgate/{node}/{number}"]
         self._path = path
         self._origin = f"trailgate/{node}/{number}"
         self._older: Checkpoint | None = None
+        self._more: list[tuple[str, Checkpoint]] = []
         self._out = LogReading(path, History(node, int(number), ""))
 
     def read(self) -> LogReading:
@@ -69,6 +92,9 @@ class LogReader:
             return out
         out.history.vkey = key.text()
         latest, roots = self._checkpoints(key)
+        out.signed = roots if latest is None else {**roots, latest.size: latest}
+        self._cosigned(key, latest.size if latest else 0)
+        self._was_shown(key, latest.size if latest else 0)
         if latest is not None:
             out.size = latest.size
             self._leaves(latest, roots)
@@ -101,7 +127,7 @@ class LogReader:
         if data != key.text().encode() + b"\n" or key.name != self._origin:
             self._out.defect(name, "key", f"is not the one line of a key named {self._origin}")
             return None
-        if self._trusted is not None and self._trusted.get(key.name) != key:
+        if self._trust is not None and self._trust.logs.get(key.name) != key:
             self._out.defect(name, "untrusted", "is not the key that the trust file names for it")
         return key
 
@@ -148,6 +174,39 @@ class LogReader:
         elif latest.size in bodies and bodies[latest.size] != out.head:
             out.defect(name, "checkpoint", f"differs from {copy}: two signed heads of one size")
 
+    def _cosigned(self, key: VerifierKey, size: int) -> None:
+        out, folder = self._out, f"{self._path}/cosigned/"
+        for name in (name for name in self._names if name.startswith(folder)):
+            data = self._get(name, MOST_NOTE)
+            if data is None:
+                continue
+            try:
+                cosigned = open_cosigned(data, key, self._trust)
+            except NoteError as error:
+                out.defect(name, "cosignature", str(error))
+                continue
+            named = name.removeprefix(folder)
+            if str(cosigned.checkpoint.size) != named:
+                out.defect(name, "cosignature", "is of another size than its name's")
+            elif cosigned.checkpoint.size > size:
+                out.defect(name, "cut", f"is of more leaves than the {size} that are here")
+            else:
+                out.cosigned.append(cosigned)
+                self._more.append((f"cosigned/{named}", cosigned.checkpoint))
+
+    def _was_shown(self, key: VerifierKey, size: int) -> None:
+        out = self._out
+        for data in self._shown:
+            try:
+                checkpoint = own_checkpoint(parse_note(data), key)
+            except NoteError as error:
+                out.forks.append(f"somebody else was shown a checkpoint that {error}")
+                continue
+            if checkpoint.size > size:
+                out.ahead = max(out.ahead, checkpoint.size)
+            else:
+                self._more.append((_SHOWN, checkpoint))
+
     # Entries
 
     def _leaves(self, latest: Checkpoint, signed: dict[int, Checkpoint]) -> None:
@@ -161,6 +220,8 @@ class LogReader:
             name = f"checkpoints/{other.size}"
             if other.size <= size:
                 wanted.setdefault(other.size, []).append((name, other))
+        for name, more in self._more:
+            wanted.setdefault(more.size, []).append((name, more))
         wrong: list[tuple[str, Checkpoint]] = []
         for index in range(-(-size // WIDTH)):
             if not self._bundle(index, min(WIDTH, size - index * WIDTH), checker, wanted, wrong):
@@ -202,6 +263,8 @@ class LogReader:
         for leaf in leaves:
             self._leaf(name, checker.count, leaf)
             checker.leaf(leaf)
+            if checker.count in wanted:
+                self._out.times[checker.count] = self._out.history.last_at
             for item in wanted.get(checker.count, ()):
                 if item[1].root != checker.root():
                     wrong.append(item)
@@ -221,6 +284,9 @@ class LogReader:
         """Entries that give the signed root are right, so tiles that differ are wrong; entries
         that do not are wrong where they differ from the tiles."""
         out = self._out
+        shown = sorted({checkpoint.size for name, checkpoint in wrong if name == _SHOWN})
+        out.forks += [f"somebody else was shown another history of {size} leaves" for size in shown]
+        wrong = [item for item in wrong if item[0] != _SHOWN]
         if all(checkpoint is not latest for _, checkpoint in wrong):
             out.sound = True
             for miss in checker.mismatches:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-_ED25519 = b"\x01"
+ED25519, COSIGNATURE = b"\x01", b"\x04"
+"""Signature types: a log's own, and cosignature/v1 of a witness (C2SP tlog-cosignature)."""
+MOST_LINES = 64
 
 
 class NoteError(Exception):
@@ -39,24 +41,30 @@ class VerifierKey:
     name: str
     hash: bytes
     public: bytes
+    kind: bytes = ED25519
 
     @staticmethod
-    def parse(line: str) -> VerifierKey:
+    def make(name: str, public: bytes, kind: bytes) -> VerifierKey:
+        digest = hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:4]
+        return VerifierKey(name, digest, public, kind)
+
+    @staticmethod
+    def parse(line: str, kind: bytes = ED25519) -> VerifierKey:
         """`NAME+HEX+BASE64`. Raises NoteError."""
         match = re.fullmatch(r"([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)", line)
         if not match:
             raise NoteError("is no verifier key (NAME+HASH+BASE64)")
         name, digest, text = match.groups()
         data = exact_base64(text)
-        if data[:1] != _ED25519 or len(data) != 33:
-            raise NoteError("is not an Ed25519 verifier key (type 1)")
-        expected = hashlib.sha256(name.encode() + b"\n" + data).digest()[:4]
-        if expected.hex() != digest:
+        if data[:1] != kind or len(data) != 33:
+            raise NoteError(f"is not an Ed25519 verifier key of type {kind[0]}")
+        key = VerifierKey.make(name, data[1:], kind)
+        if key.hash.hex() != digest:
             raise NoteError("is a verifier key whose hash does not fit its name and key")
-        return VerifierKey(name, expected, data[1:])
+        return key
 
     def text(self) -> str:
-        encoded = base64.b64encode(_ED25519 + self.public).decode()
+        encoded = base64.b64encode(self.kind + self.public).decode()
         return f"{self.name}+{self.hash.hex()}+{encoded}"
 
 
@@ -104,20 +112,51 @@ def _check_signature(line: str, body: bytes, key: VerifierKey) -> None:
         raise NoteError(f"carries a signature of {key.name} that does not verify") from None
 
 
-def read_trust(text: str) -> dict[str, VerifierKey]:
-    """The trust file: a vkey a line; empty lines and lines that begin with # are skipped.
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A signed note: its text with the last newline, and its signatures by key name."""
 
-    Returns the keys by name. Raises NoteError, naming the line.
-    """
-    keys: dict[str, VerifierKey] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("#"):
-            try:
-                key = VerifierKey.parse(line.strip())
-            except NoteError as error:
-                raise NoteError(f"line {number} {error}") from None
-            if keys.setdefault(key.name, key) != key:
-                raise NoteError(f"line {number} names a second key for {key.name}")
-    if not keys:
-        raise NoteError("names no key")
-    return keys
+    body: bytes
+    signatures: tuple[tuple[str, bytes], ...]
+
+
+def parse_note(data: bytes) -> Note:
+    """A note of which nothing is checked but its form. Raises NoteError."""
+    try:
+        body, found, rest = data.decode("utf-8").rpartition("\n\n")
+    except UnicodeDecodeError:
+        raise NoteError("is not UTF-8") from None
+    lines = rest.removesuffix("\n").split("\n")
+    if not found or not rest.endswith("\n") or len(lines) > MOST_LINES:
+        raise NoteError("is no signed note")
+    return Note(body.encode() + b"\n", tuple(signature_line(line) for line in lines))
+
+
+def signature_line(line: str) -> tuple[str, bytes]:
+    """Key name, and key hash with signature. Raises NoteError."""
+    match = re.fullmatch(r"\u2014 ([^+\s]+) ([A-Za-z0-9+/=]+)", line)
+    if not match:
+        raise NoteError("has a line that is no signature")
+    return match[1], exact_base64(match[2])
+
+
+def cosigned_at(body: bytes, signature: bytes, key: VerifierKey) -> int:
+    """The time (POSIX seconds) of a witness's cosignature/v1. Raises NoteError."""
+    if len(signature) != 76 or signature[:4] != key.hash:
+        raise NoteError(f"carries a cosignature that is not of the key of {key.name}")
+    at = int.from_bytes(signature[4:12], "big")
+    try:
+        public = Ed25519PublicKey.from_public_bytes(key.public)
+        public.verify(signature[12:], b"cosignature/v1\ntime %d\n" % at + body)
+    except InvalidSignature:
+        raise NoteError(f"carries a cosignature of {key.name} that does not verify") from None
+    return at
+
+
+def own_checkpoint(note: Note, key: VerifierKey) -> Checkpoint:
+    """The checkpoint of a note that others may have cosigned. Raises NoteError."""
+    for name, signature in note.signatures:
+        if (name, signature[:4]) == (key.name, key.hash):
+            encoded = base64.b64encode(signature).decode()
+            return open_checkpoint(note.body + f"\n\u2014 {name} {encoded}\n".encode(), key)
+    raise NoteError(f"is not signed by {key.name}")

@@ -33,7 +33,8 @@ def in_words(findings: Findings) -> str:
         f"{findings.frames} frames, {findings.bytes} bytes; content {findings.content}"
     )
     if findings.complete_to and not findings.defect_count:
-        lines.append(f"complete to {findings.complete_to}; witnessed: no")
+        witnessed = f"to {findings.witnessed_to}" if findings.witnessed_to else "no"
+        lines.append(f"complete to {findings.complete_to}; witnessed: {witnessed}")
     for name, found in (
         ("still open", findings.open),
         ("not shipped yet", findings.pending),

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from gateway.verify import s3
 from gateway.verify.findings import CannotCheck, Findings, Progress
 from gateway.verify.history import History
 from gateway.verify.log import LogReader, LogReading
-from gateway.verify.note import NoteError, VerifierKey, read_trust
+from gateway.verify.note import NoteError
 from gateway.verify.objects import MOST_POLICY, Keys, check_strays, read_named
 from gateway.verify.opening import Opener
 from gateway.verify.sessions import SessionsPass
 from gateway.verify.source import FolderSource, JoinedSource, Missing, Source
+from gateway.verify.trust import Trust
+from gateway.verify.witnessing import Witnessing, other_view
 
 _LOG = re.compile(r"(log/[^/]+/(?:0|[1-9]\d*))/.+")
 _ATTEMPTS = 3
@@ -40,6 +42,10 @@ class Request:
     keys: str | None = None
     endpoint_url: str | None = None
     region: str | None = None
+    as_of: str | None = None
+    """When the evidence was copied: a log that was not stopped reaches to this time."""
+    fork: str | None = None
+    """What somebody else was shown: evidence, or a witness's folder."""
 
 
 def verify(request: Request, progress: Progress | None = None) -> Findings:
@@ -57,20 +63,23 @@ class Verification:
         self._since, self._until = instant(request.since), instant(request.until)
         self._trusted = self._load_trust(request.trust)
         self._opener = Opener.load(request.identity) if request.identity else None
+        self._as_of = instant(request.as_of)
+        self._shown = list(self._trusted.seen) if self._trusted else []
         self._source, self._writing = open_source(request)
         self._done = 0
         self._total = 0
         self._found_session = False
 
-    def _load_trust(self, path: Path | None) -> dict[str, VerifierKey] | None:
+    def _load_trust(self, path: Path | None) -> Trust | None:
         if path is None:
             return None
         try:
-            trusted = read_trust(path.read_text("utf-8"))
+            trusted = Trust.load(path)
         except (OSError, UnicodeDecodeError, NoteError) as error:
             raise CannotCheck(f"the trust file {path}: {error}") from error
         self._findings.trust = "pinned"
-        self._findings.trusted_by = sorted(trusted)
+        keys = [*trusted.logs.values(), *trusted.witnesses.values()]
+        self._findings.trusted_by = sorted({key.name for key in keys})
         return trusted
 
     def run(self) -> Findings:
@@ -81,6 +90,9 @@ class Verification:
             findings.defect(*oddity)
         logs = self._read_logs(listed)
         self._expect_trusted(logs)
+        Witnessing(findings, self._trusted, self._as_of).check(logs)
+        if self._request.fork is not None:
+            self._compare(self._request.fork, logs)
         self._readme(logs)
         self._total = sum(one.bytes for log in logs for one in log.history.segments)
         known: set[str] = {"README.json"}
@@ -112,7 +124,7 @@ class Verification:
         """A live gateway may replace partial tiles under our hands; then read again."""
         for attempt in range(_ATTEMPTS):
             names = [name for name in listed if name.startswith(path + "/")]
-            reading = LogReader(self._source, path, names, self._trusted).read()
+            reading = LogReader(self._source, path, names, self._trusted, self._shown).read()
             if not reading.defects or not self._moved(path, reading.head):
                 return reading
             time.sleep(0.1 * attempt)
@@ -127,9 +139,19 @@ class Verification:
 
     def _expect_trusted(self, logs: list[LogReading]) -> None:
         found = {f"trailgate/{log.history.node}/{log.history.number}" for log in logs}
-        for origin in sorted(set(self._trusted or ()) - found):
+        for origin in sorted(set(self._trusted.logs if self._trusted else ()) - found):
             name = "log/" + origin.removeprefix("trailgate/")
             self._findings.defect(name, "missing", "is missing: the trust file names this log")
+
+    def _compare(self, fork: str, logs: list[LogReading]) -> None:
+        """This view against another: one of the same logs must be the beginning of the other."""
+        try:
+            other, _ = open_source(replace(self._request, path=fork, keys=None))
+            forks = other_view(other, Path(fork), self._source, logs)
+        except (OSError, NoteError) as error:
+            raise CannotCheck(f"{fork}: {error}") from error
+        for path, detail in forks:
+            self._findings.defect(path, "fork", detail)
 
     def _readme(self, logs: list[LogReading]) -> None:
         findings = self._findings

@@ -18,7 +18,13 @@ from gateway.verify.run import Request
     epilog="Example: trailgate verify /var/lib/trailgate --trust auditor.vkeys -o json",
 )
 @click.argument("path")
-@click.option("--trust", type=click.Path(path_type=Path), help="Keys to trust, a vkey a line.")
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    help="What to trust: a C2SP policy, vkeys, or a witness's folder.",
+)
+@click.option("--as-of", help="When the evidence was copied: it must reach to this time.")
+@click.option("--fork", help="Compare with what another auditor, or a witness, was shown.")
 @click.option("--identity", type=click.Path(path_type=Path), help="Private key: check content too.")
 @click.option("--session", help="Only this session.")
 @click.option("--since", help="Only sessions that were open at or after this time.")
