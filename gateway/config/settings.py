@@ -60,7 +60,7 @@ class WitnessSettings:
     )
     vkey: WitnessVkey = setting(
         "its key, as `trailgate witness` prints it",
-        example="w+d28e1a96+BD1AF8N8eBJXwzTGyUsOL6vxS0pkk5FnFDOK3cTyPKzQ",
+        example="witness.auditor.example+10d0e7d2+BFAF8N8eBJXwzTGyUsOL6vxS0pkk5FnFDOK3cTyPKzQx",
     )
     required: bool = setting("without it no new sessions, after the grace", default=False)
     grace_seconds: float = setting(

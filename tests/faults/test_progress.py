@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from gateway.record import frames
 from gateway.record.session_record import RecordedSession
 from gateway.verify.findings import Findings
 from gateway.verify.run import Request, verify
+from tests.faults.auditor import until
 from tests.record.place import Place
 from tests.verify.corpus import Corpus, SessionWriter, dump, merkle
 
@@ -151,8 +151,7 @@ def test_a_progress_frame_that_is_gone_is_a_defect(tmp_path: Path) -> None:
 async def test_a_quiet_gateway_is_heard_of(tmp_path: Path) -> None:
     place = Place(tmp_path)
     recorder = await place.start(heartbeat_seconds=0.05)
-    while "heartbeat" not in leaves(place):
-        await asyncio.sleep(0.02)
+    await until(lambda: "heartbeat" in leaves(place))
     await recorder.stop()
     place.assert_complete()
 
