@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.verify.cosigned import Cosigned, open_cosigned, origin_of
@@ -204,8 +205,12 @@ class LogReader:
                 continue
             if checkpoint.size > size:
                 out.ahead = max(out.ahead, checkpoint.size)
-            else:
-                self._more.append((_SHOWN, checkpoint))
+                continue
+            self._more.append((_SHOWN, checkpoint))
+            if self._trust is not None and data in self._trust.seen:
+                # What the witness keeps is cosigned, whether or not the evidence has that too.
+                with suppress(NoteError):
+                    out.cosigned.append(open_cosigned(data, key, self._trust))
 
     # Entries
 
