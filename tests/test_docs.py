@@ -21,12 +21,13 @@ from gateway.config import (
     Objects,
     Settings,
     TlsFiles,
+    WitnessSettings,
     load_objects,
     load_settings,
 )
 from gateway.config.objects import KINDS, ClaimsObject, IdentityObject, TlsObject
 from gateway.config.reading import key_of
-from gateway.evidence import Evidence, RecordMetrics
+from gateway.evidence import Evidence, RecordMetrics, Witnessed
 from gateway.model import Target
 from gateway.protocols import discover
 from gateway.proxy.metrics import Metrics
@@ -51,6 +52,7 @@ SETTINGS = {
     "Settings": Settings,
     "tls": TlsFiles,
     "evidence": EvidenceSettings,
+    "witness": WitnessSettings,
     "limits": LimitSettings,
 }
 OPTIONS = {name: one.options for name, one in discover().items()}
@@ -214,7 +216,9 @@ async def test_every_metric_is_listed_and_no_other(tmp_path: Path) -> None:
         )
     )
     metrics = Metrics()
-    metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures))
+    metrics.registry.register(
+        RecordMetrics(recorder.figures, evidence.figures, Witnessed(None, 1.0).figures)
+    )
     families = {
         family.name + ("_total" if family.type == "counter" else ""): family.type
         for family in metrics.registry.collect()

@@ -17,6 +17,7 @@ from gateway.config.settings import (
     NodeName,
     Settings,
     TlsFiles,
+    WitnessSettings,
     load_settings,
 )
 from gateway.config.values import Address, ObjectName, PublicKey, Secret, Store
@@ -40,6 +41,7 @@ __all__ = [
     "Settings",
     "Store",
     "TlsFiles",
+    "WitnessSettings",
     "Wrong",
     "load_objects",
     "load_settings",

@@ -32,7 +32,7 @@ NOT_RUN = {
     "python3 -m venv /opt/trailgate": "it would install from the package index",
     "/opt/trailgate/bin/pip install .": "it would install from the package index",
 }
-STARTED = ("trailgate serve ", "trailgate try ")
+STARTED = ("trailgate serve ", "trailgate try ", "trailgate witness --dir witness --listen ")
 """What does not end by itself: the fixtures start it, by the line in the documentation."""
 FIRST_STEPS = "trailgate init "
 """The block that begins so makes the world in which the others run."""
