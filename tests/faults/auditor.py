@@ -40,8 +40,12 @@ class Auditor:
         self.witness.close()
 
     @property
+    def key_text(self) -> str:
+        return self.witness.vkey.text()
+
+    @property
     def key(self) -> WitnessKey:
-        return WitnessKey.parse(self.witness.vkey.text())
+        return WitnessKey.parse(self.key_text)
 
     def client(self, place: Place, seconds: float = 10.0) -> WitnessClient:
         return WitnessClient(place.evidence / "log" / "gw1", self.url, self.key, seconds)
