@@ -135,7 +135,8 @@ def other_view(
     """
     folder = place / SEEN
     if folder.is_dir():
-        notes = [path.read_bytes()[:MOST_NOTE] for path in sorted(folder.iterdir())]
+        seen = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        notes = [path.read_bytes()[:MOST_NOTE] for path in seen]
         return _against(notes, source, logs)
     found = _against(_notes(other), source, logs)
     # Where this view is the shorter one, its heads are looked for in the other.

@@ -97,9 +97,12 @@ class Witness:
 
     def _load_policy(self, logs: Sequence[str]) -> None:
         path = self._folder / POLICY
-        known = Trust.parse(path.read_text("utf-8")) if path.exists() else Trust()
+        text = path.read_text("utf-8") if path.exists() else ""
+        known, more = Trust.parse(text) if text else Trust(), []
         for line in logs:
             key = VerifierKey.parse(line)
+            if key.name not in known.logs:
+                more.append(f"log {key.text()}\n")
             if known.logs.setdefault(key.name, key) != key:
                 raise WitnessError(
                     f"{path}: names another key for {key.name}: a log keeps its key for life, "
@@ -107,10 +110,13 @@ class Witness:
                 )
         if not known.logs:
             raise WitnessError("no log to witness: name its key once, --log NODE.VKEY")
-        lines = [f"log {key.text()}" for key in known.logs.values()]
-        lines += [f"witness self {self.vkey.text()}", "quorum self"]
-        self._put(path, ("\n".join(lines) + "\n").encode())
-        self._trust = Trust.parse(path.read_text("utf-8"))
+        if not text:
+            more += [f"witness self {self.vkey.text()}\n", "quorum self\n"]
+        if more:
+            # Added to, never written anew: the auditor may have named other witnesses in it.
+            text = text if not text or text.endswith("\n") else text + "\n"
+            self._put(path, (text + "".join(more)).encode())
+        self._trust = known
 
     # --- the decision ----------------------------------------------------------------------------
 

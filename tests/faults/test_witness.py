@@ -209,6 +209,13 @@ async def test_the_witnesss_folder(watched: tuple[Place, Auditor]) -> None:
     auditor.witness.close()
     auditor.witness = Witness.open(auditor.folder, "ignored")
     assert auditor.witness.vkey == vkey
+    policy = auditor.folder / "policy"
+    policy.write_text(policy.read_text() + "# a note of the auditor's")
+    another = VerifierKey.make("trailgate/gw1/1", bytes(range(32)), b"\x01").text()
+    auditor.witness.close()
+    auditor.witness = Witness.open(auditor.folder, "ignored", [another])
+    assert auditor.witness.logs == ["trailgate/gw1/0", "trailgate/gw1/1"]
+    assert "# a note of the auditor's\nlog " in policy.read_text()
     auditor.witness.close()
     forged = VerifierKey.make("trailgate/gw1/0", bytes(32), b"\x01").text()
     with pytest.raises(WitnessError, match="another key"):
