@@ -66,6 +66,8 @@ class Verification:
         self._as_of = instant(request.as_of)
         self._shown = list(self._trusted.seen) if self._trusted else []
         self._source, self._writing = open_source(request)
+        # A gateway may just start there: what it writes before its first checkpoint is no stray.
+        self._beside = journal_beside(request.path).is_dir()
         self._done = 0
         self._total = 0
         self._found_session = False
@@ -175,7 +177,8 @@ class Verification:
     ) -> set[str]:
         history = log.history
         keys = Keys(self._source, self._findings, history, self._opener)
-        known = log.known | log.beyond if not history.stopped else set(log.known)
+        ahead = not history.stopped or self._beside
+        known = log.known | log.beyond if ahead else set(log.known)
         known |= {one.object for one in history.segments} | keys.names()
         known |= {f"policy/{sha256}" for sha256 in history.policies}
         if not log.sound:
@@ -246,7 +249,7 @@ class Verification:
         if broken:
             # What a log that can't be read names is unknown: nothing else can be called stray.
             left = {name for name in left if name.startswith("log/")}
-        live = self._writing or any(not log.history.stopped for log in logs)
+        live = self._beside or any(not log.history.stopped for log in logs)
         wrapped = {session for log in logs for session in log.history.wraps}
         check_strays(self._source, self._findings, left, live, wrapped)
 
@@ -293,15 +296,23 @@ def open_source(request: Request) -> tuple[Source, bool]:
     path = Path(request.path)
     if not path.is_dir():
         raise CannotCheck(f"{path}: no such folder")
-    root = path / "evidence" if (path / "evidence").is_dir() else path
+    root = _root(path)
     beside = request.keys or _keys_beside(FolderSource(root))
     if beside.startswith("s3://"):
         keys: Source = s3.S3Source(beside, s3.client(request.endpoint_url, request.region))
     else:
         keys = FolderSource(Path(os.path.normpath(root / beside)))
-    journal = root.parent / "journal"
-    writing = journal.is_dir() and any(journal.glob("*.journal"))
+    writing = any(journal_beside(request.path).glob("*.journal"))
     return JoinedSource(FolderSource(root), keys), writing
+
+
+def _root(path: Path) -> Path:
+    return path / "evidence" if (path / "evidence").is_dir() else path
+
+
+def journal_beside(path: str) -> Path:
+    """Where a gateway's journal lies, if this is its data folder and no copy of the evidence."""
+    return _root(Path(path)).parent / "journal"
 
 
 def _open_s3(request: Request) -> Source:
