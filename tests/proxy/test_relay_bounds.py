@@ -121,9 +121,12 @@ async def test_a_batch_of_thousands_of_questions_in_one_chunk_is_one_turn() -> N
     batch = parse + (bind + wire.execute(b"")) * 5000 + wire.SYNC_MESSAGE
     relay.received(relay._client, batch)
     assert not relay.over
-    assert b"".join(upstream.said) == batch
+    said = b"".join(upstream.said)
+    theirs = said.replace(wire.describe_portal(b""), b"", 1) == batch  # a diff would take minutes
+    assert theirs
     record = recorder.records[0]
-    assert record.stream("request") == batch
+    recorded = record.stream("request") == batch
+    assert recorded
     assert len(record.events("ask")) == 5001
 
 
