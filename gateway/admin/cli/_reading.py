@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.admin.cli.client import gateway_for, status_of
 from gateway.admin.cli.output import Failed, visible
+from gateway.model import RecordedFrame
 from gateway.protocols import discover
 from gateway.record.places import Reach, Unreadable
 from gateway.record.reader import Evidence, Listed
@@ -142,6 +143,13 @@ class Recorded:
             raise _failed(error) from error
         self._add_live(document)
         return document
+
+    def frames(self, session_id: str) -> Iterator[RecordedFrame]:
+        """The frames of a session, by its whole id, read as they are asked for."""
+        try:
+            yield from self._evidence.frames(session_id)
+        except Unreadable as error:
+            raise _failed(error) from error
 
     def opens(self, session_id: str) -> bool:
         """Whether the content of this session can be opened."""

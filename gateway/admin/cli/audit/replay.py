@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read what was recorded, statement by statement."""
+"""`trailgate audit replay`: a session, or a tree of them, statement by statement."""
 
 from __future__ import annotations
 
@@ -20,19 +20,7 @@ Told = Iterator[tuple[Mapping[str, Any], dict[str, Any]]]
 """Operations, each with the session it belongs to."""
 
 
-@click.group(
-    epilog="""\b
-Examples:
-  trailgate audit replay kq3v --data ./data
-  trailgate audit replay kq3v --data s3://evidence/prod --identity auditor.key -o jsonl
-
-Exit codes: 0 done, 2 could not be done."""
-)
-def audit() -> None:
-    """Read what was recorded, statement by statement."""
-
-
-@audit.command(
+@click.command(
     epilog="""\b
 Examples:
   trailgate audit replay kq3v --data ./data
@@ -131,6 +119,3 @@ def _print_text(told: Told, *, raw: bool, tree: bool) -> None:
             click.echo(line)
     for line in text.finish():
         click.echo(line)
-
-
-COMMAND = audit
