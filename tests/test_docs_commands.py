@@ -51,7 +51,7 @@ def synopses() -> dict[str, str]:
     found = {}
     for line in lines:
         if line.startswith("trailgate "):
-            path = re.match(r"trailgate ((?:[a-z]+ )*[a-z]+)", line + " ")
+            path = re.match(r"trailgate ((?:[a-z]+ )*[a-z]+(?:-[a-z]+)*)", line + " ")
             assert path is not None, line
             for name, options in short.items():
                 line = line.replace(f"[{name}]", options)
@@ -84,7 +84,7 @@ def named_commands(page: Path) -> Iterator[tuple[str, str]]:
     """What stands behind `trailgate` in code, as one word and the next."""
     code = [*words(prose(page)), *(one.text for one in blocks(page))]
     for text in code:
-        for found in re.finditer(r"(?:^|[\s/])trailgate ([a-z]+)(?: ([a-z]+))?", text):
+        for found in re.finditer(r"(?:^|[\s/])trailgate ([a-z]+)(?: ([a-z]+(?:-[a-z]+)*))?", text):
             yield found[1], found[2] or ""
 
 
@@ -105,7 +105,7 @@ def test_commands_named_anywhere_exist() -> None:
 )
 def test_options_of_the_shell_examples_exist(place: str, line: str) -> None:
     for part in re.split(r"(?<= -- )|\| ", line):
-        given = re.match(r"(?:\$ |/opt/trailgate/bin/)?trailgate ([a-z]+(?: [a-z]+)?)", part)
+        given = re.match(r"(?:\$ |/opt/trailgate/bin/)?trailgate ([a-z]+(?: [a-z]+(?:-[a-z]+)*)?)", part)
         if given is None:
             continue
         path = given[1] if given[1] in TREE else given[1].split()[0]
@@ -174,6 +174,9 @@ def test_exit_codes_that_need_no_gateway(tmp_path: Path) -> None:
         assert code(*command.split(), "--data", none) == 2, command
     for command in ("sessions list", "sessions tree", "sessions show x", "audit replay x"):
         assert code(*command.split(), "--data", none) == 2, command
+    for command in ("audit who", "audit violations", "audit query x"):
+        assert code(*command.split(), "--data", none) == 2, command
+    assert code("audit", "rebuild-lake", "--to", str(tmp_path / "lake"), "--data", none) == 2
     assert code("verify", none) == 2
     assert code("run", "--as", "reader", "--data", none, "--", "true") == 125
     assert code("run", "--what") == 125

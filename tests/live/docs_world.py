@@ -78,6 +78,7 @@ class World:
             "gateway.example.com port=15432": f"localhost port={self.port}",
             "/etc/trailgate": str(self.folder / "etc"),
             "/var/lib/trailgate": str(self.data),
+            "/mnt/lake": str(self.folder / "lake"),
             "/mnt/evidence": str(self.folder / "mnt" / "evidence"),
             "https://minio.example:9000": self.environment["AWS_ENDPOINT_URL"],
             " p.yaml": f" {self.folder}/etc/policies/read-only.yaml",
