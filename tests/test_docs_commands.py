@@ -105,7 +105,8 @@ def test_commands_named_anywhere_exist() -> None:
 )
 def test_options_of_the_shell_examples_exist(place: str, line: str) -> None:
     for part in re.split(r"(?<= -- )|\| ", line):
-        given = re.match(r"(?:\$ |/opt/trailgate/bin/)?trailgate ([a-z]+(?: [a-z]+(?:-[a-z]+)*)?)", part)
+        called = r"(?:\$ |/opt/trailgate/bin/)?trailgate ([a-z]+(?: [a-z]+(?:-[a-z]+)*)?)"
+        given = re.match(called, part)
         if given is None:
             continue
         path = given[1] if given[1] in TREE else given[1].split()[0]
