@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`trailgate audit rebuild-lake` and `query`: the record as OCSF Parquet, and SQL over it."""
+"""`trailgate audit rebuild-lake` and `query`: the record as Parquet, and SQL over it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gateway.ship.lake import LakeFailed, lake_module, query_lake, write_lake
 )
 @record_options
 def rebuild_lake(to: Path, **place: str | None) -> None:
-    """Write the record's clear part as OCSF Parquet, from the evidence alone.
+    """Write the record's clear part as Parquet with OCSF's class numbers, from the evidence alone.
 
     Exit codes: 0 written, 2 the record could not be read or the lake not written.
     """
