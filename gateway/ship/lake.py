@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lake: activities as Parquet with OCSF class numbers in Hive paths, for DuckDB, Athena, Trino or Spark.
+"""The lake: activities as Parquet in Hive paths, for DuckDB, Athena, Trino or Spark.
 
 It is derived from the evidence and proves nothing; it can be built anew at any time.
 """
