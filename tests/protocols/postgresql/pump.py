@@ -139,11 +139,13 @@ class Pump:
             if client in readable:
                 data = client.recv(65536)
                 effects += dialog.from_client(data) if data else dialog.client_gone()
+            # The client hears of it last: when a test goes on, all that belongs to it is noted.
+            words = b""
             while effects:
                 effect = effects.pop(0)
                 if isinstance(effect, ToClient):
                     sent += len(effect.data)
-                    client.sendall(effect.data)
+                    words += effect.data
                 elif isinstance(effect, ToTarget):
                     if effect.own:
                         self.own += effect.data
@@ -161,9 +163,11 @@ class Pump:
                     self.settled.append(effect.state)
                 elif isinstance(effect, Close):
                     self.closed.append(effect)
+                    client.sendall(words)
                     return
                 else:
                     assert isinstance(effect, Keep)
+            client.sendall(words)
 
 
 def _startup(client: socket.socket) -> bytes:

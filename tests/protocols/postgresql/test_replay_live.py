@@ -62,19 +62,22 @@ class RecordingPump(Pump):
                 data = client.recv(65536)
                 self.keep("request", data)
                 effects += dialog.from_client(data) if data else dialog.client_gone()
+            words = b""
             while effects:
                 effect = effects.pop(0)
                 if isinstance(effect, ToClient):
                     self.keep("answer", effect.data)
-                    client.sendall(effect.data)
+                    words += effect.data
                 elif isinstance(effect, ToTarget):
                     target.sendall(effect.data)
                 elif isinstance(effect, Close):
+                    client.sendall(words)
                     return
                 elif isinstance(effect, Keep):
                     self.keep("kept", effect.data)
                 else:
                     effects += self._event(effect, dialog)
+            client.sendall(words)
 
     def _event(self, effect: Ask | Done | Settled, dialog: PostgresDialog) -> list[Effect]:
         if isinstance(effect, Settled):
