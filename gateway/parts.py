@@ -35,7 +35,9 @@ from gateway.proxy.tls import server_context
 from gateway.proxy.watched import Watch, WatchedPolicy
 from gateway.record.recipients import Recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
-from gateway.store.sqlite import SqliteStore
+from gateway.store.database import Database
+from gateway.store.grants import StoredGrants
+from gateway.store.sqlite import SqliteDatabase
 
 log = logging.getLogger("trailgate")
 
@@ -47,7 +49,7 @@ class Parts:
     """What a gateway is made of, in the order in which it is made."""
 
     evidence: Evidence
-    store: SqliteStore
+    store: Database
     issuers: Issuers
     grants: Grants
     recorder: NodeRecorder
@@ -157,7 +159,7 @@ async def made(
     policies = place.load()
     certificate = certificate_of(settings)
     evidence = await stack.enter_async_context(opened_evidence(settings))
-    store = await SqliteStore.open(settings.store_path)
+    store = await SqliteDatabase.open(settings.store_path)
     stack.push_async_callback(store.close)
     issuers = Issuers(issuers_of(objects), names=names_of(objects))
     stack.push_async_callback(issuers.close)
@@ -169,7 +171,7 @@ async def made(
     await analyst.start()
     stack.push_async_callback(analyst.close)
     limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
-    grants = Grants(store, limits=limits)
+    grants = Grants(StoredGrants(store), limits=limits)
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
     metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures, witness.figures))
     services = ProxyServices(

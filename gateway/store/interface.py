@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The seam between the gateway and the state that outlives it; sqlite.py is one side of it."""
+"""What the gateway asks of the state that outlives it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class StoreFailed(Exception):
     """The store cannot be opened, read or written; the text names the place and the cure."""
 
 
-class Store(Interface):
-    """State that outlives a process. Nothing here blocks the loop; all raise StoreFailed.
+class GrantStore(Interface):
+    """The grants, and their revocations. Nothing here blocks the loop; all raise StoreFailed.
 
     Times are seconds since the epoch. A write has happened for good once its call returned.
     """
@@ -65,8 +65,3 @@ class Store(Interface):
 
     async def forget_expired(self, before: float) -> int:
         """Drop grants that expired before that time, with their revocations; how many."""
-
-    async def ping(self) -> None:
-        """Return if the store answers."""
-
-    async def close(self) -> None: ...

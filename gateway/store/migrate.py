@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings a SQLite file to this version's schema: numbered files, each in one transaction."""
+"""Brings a database to this version's schema: numbered files, all in one transaction."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.store.database import Connection
 from gateway.store.interface import StoreFailed
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -15,12 +16,15 @@ VERSIONS = """CREATE TABLE IF NOT EXISTS schema_version (
     version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at REAL NOT NULL)"""
 
 
-def migrate(connection: sqlite3.Connection, folder: Path = MIGRATIONS) -> int:
-    """Apply what is missing, in order; return the version. `connection` must autocommit."""
+def migrate(connection: Connection, folder: Path = MIGRATIONS, *, begin: str = "BEGIN") -> int:
+    """Apply what is missing, in order; return the version. `connection` must autocommit.
+
+    `begin` opens a transaction that no other process can be in: two that start together must not
+    both migrate.
+    """
     known = sorted((int(path.name[:4]), path) for path in folder.glob("[0-9]" * 4 + "_*.sql"))
     newest = known[-1][0]
-    # One writer at a time: two processes that start together must not both migrate.
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(begin)
     try:
         connection.execute(VERSIONS)
         at = _version(connection)
@@ -39,16 +43,17 @@ def migrate(connection: sqlite3.Connection, folder: Path = MIGRATIONS) -> int:
     return newest
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-    return int(version or 0)
+def _version(connection: Connection) -> int:
+    (row,) = connection.execute("SELECT max(version) AS newest FROM schema_version")
+    return int(row["newest"] or 0)
 
 
-def _apply(connection: sqlite3.Connection, version: int, path: Path) -> None:
+def _apply(connection: Connection, version: int, path: Path) -> None:
     for statement in statements(path.read_text()):
         connection.execute(statement)
     connection.execute(
-        "INSERT INTO schema_version VALUES (?, ?, ?)", (version, path.name, time.time())
+        "INSERT INTO schema_version VALUES (:version, :name, :at)",
+        {"version": version, "name": path.name, "at": time.time()},
     )
 
 

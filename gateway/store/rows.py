@@ -4,24 +4,25 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import asdict
 from typing import Any
 
 from gateway.model import Grant, Hop, Identity, StoredGrant
+from gateway.store.database import Row
 
 COLUMNS = (
     "id, parent, root, token_sha256, login_sha256, issuer, subject, name, kind, groups, chain,"
     " narrowing, actor_groups, login, issued_at, expires_at, lease_until"
 )
-PLACES = ", ".join("?" * 17)
+_NAMES = tuple(name.strip() for name in COLUMNS.split(","))
+PLACES = ", ".join(f":{name}" for name in _NAMES)
 
 
 def to_row(
     grant: Grant, token_sha256: str | None, login_sha256: str | None, lease_until: float | None
-) -> tuple[Any, ...]:
+) -> dict[str, object]:
     origin = grant.origin
-    return (
+    values = (
         grant.id,
         grant.parent,
         grant.root,
@@ -40,9 +41,10 @@ def to_row(
         grant.expires_at,
         lease_until,
     )
+    return dict(zip(_NAMES, values, strict=True))
 
 
-def from_row(row: sqlite3.Row) -> StoredGrant:
+def from_row(row: Row) -> StoredGrant:
     grant = Grant(
         id=row["id"],
         origin=Identity(row["issuer"], row["subject"], row["name"], row["kind"]),

@@ -23,7 +23,8 @@ from gateway.identity.grants import Grants, Limits
 from gateway.identity.oidc import Issuer, Issuers
 from gateway.logs import configure
 from gateway.model import Grant
-from gateway.store.sqlite import SqliteStore
+from gateway.store.grants import StoredGrants
+from gateway.store.sqlite import SqliteDatabase
 
 
 class OneTarget:
@@ -43,9 +44,9 @@ class OneTarget:
 
 
 async def main(data: Path, longest_lease: float) -> None:
-    store = await SqliteStore.open(data / "store.db")
+    store = await SqliteDatabase.open(data / "store.db")
     limits = Limits(shortest_lease=1.0, longest_lease=longest_lease)
-    grants = Grants(store, limits=limits)
+    grants = Grants(StoredGrants(store), limits=limits)
     await grants.start()
     issuer = EmbeddedIssuer()
     provider = await serve_api(issuer.app)

@@ -20,7 +20,8 @@ from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import Grants
 from gateway.identity.oidc import Issuers
 from gateway.model import Grant, Identity
-from gateway.store.sqlite import SqliteStore
+from gateway.store.grants import StoredGrants
+from gateway.store.sqlite import SqliteDatabase
 
 ALICE = Grant("g_1", Identity("corp", "alice"), root="g_1", expires_at=4e9)
 
@@ -33,26 +34,26 @@ class Known:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    opened = await SqliteStore.open(tmp_path / "store.db")
+async def store(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    opened = await SqliteDatabase.open(tmp_path / "store.db")
     yield opened
     await opened.close()
 
 
-def client(store: SqliteStore, known: bool) -> httpx.AsyncClient:
+def client(store: SqliteDatabase, known: bool) -> httpx.AsyncClient:
     async def ping() -> str | None:
         await store.ping()
         return None
 
-    grants, issuers = Grants(store), Issuers([])
+    grants, issuers = Grants(StoredGrants(store)), Issuers([])
     login = Known() if known else TokenAuthenticator(issuers, grants)
     services = Services(login, grants, issuers, url="https://gw", ready={"store": ping})
     transport = httpx.ASGITransport(build_api(services), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="https://gw")
 
 
-async def test_without_the_store_nobody_gets_in_and_nothing_is_given(store: SqliteStore) -> None:
-    minted = await Grants(store).mint_root(Identity("corp", "alice"), (), 600)
+async def test_without_the_store_nobody_gets_in_and_nothing_is_given(store: SqliteDatabase) -> None:
+    minted = await Grants(StoredGrants(store)).mint_root(Identity("corp", "alice"), (), 600)
     await store.close()
     async with client(store, known=False) as api:
         headers = {"authorization": f"Bearer {minted.token}"}
@@ -68,7 +69,7 @@ async def test_without_the_store_nobody_gets_in_and_nothing_is_given(store: Sqli
 
 
 async def test_a_store_that_goes_away_within_a_call_is_said_in_each_routes_words(
-    store: SqliteStore,
+    store: SqliteDatabase,
 ) -> None:
     with sqlite3.connect(store.path) as vandal:
         vandal.execute("ALTER TABLE grants RENAME TO gone")

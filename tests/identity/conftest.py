@@ -15,7 +15,8 @@ from gateway.identity.embedded_issuer import EmbeddedIssuer
 from gateway.identity.grants import Grants
 from gateway.identity.jwks import Pace
 from gateway.identity.oidc import Issuer, Issuers
-from gateway.store.sqlite import SqliteStore
+from gateway.store.grants import StoredGrants
+from gateway.store.sqlite import SqliteDatabase
 
 
 class Clock:
@@ -52,8 +53,8 @@ async def issuers(provider: EmbeddedIssuer, clock: Clock) -> AsyncIterator[Issue
 
 @pytest.fixture
 async def grants(tmp_path: Path, clock: Clock) -> AsyncIterator[Grants]:
-    store = await SqliteStore.open(tmp_path / "store.db")
-    keeping = Grants(store, now=clock)
+    store = await SqliteDatabase.open(tmp_path / "store.db")
+    keeping = Grants(StoredGrants(store), now=clock)
     await keeping.start()
     yield keeping
     await store.close()

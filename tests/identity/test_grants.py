@@ -18,7 +18,8 @@ from gateway.identity.grants import Grants, LimitReached, Limits, Minted
 from gateway.identity.handles import new_handle
 from gateway.identity.tree import grant_tree
 from gateway.model import Grant, Hop, Identity, Refused
-from gateway.store.sqlite import SqliteStore
+from gateway.store.grants import StoredGrants
+from gateway.store.sqlite import SqliteDatabase
 
 ALICE = Identity("corp", "alice", "Alice")
 
@@ -67,8 +68,8 @@ async def test_revoking_the_middle_ends_what_is_below_and_nothing_else(grants: G
 async def test_another_process_hears_of_a_revocation(grants: Grants, tmp_path: Path) -> None:
     root = await grants.mint_root(ALICE, (), 600)
     told: list[str] = []
-    store = await SqliteStore.open(tmp_path / "store.db")
-    elsewhere = Grants(store, on_revoked=told.extend)
+    store = await SqliteDatabase.open(tmp_path / "store.db")
+    elsewhere = Grants(StoredGrants(store), on_revoked=told.extend)
     await elsewhere.start()
     await grants.revoke(root.grant.id, "admin", "test")
     await elsewhere.sweep()
@@ -188,7 +189,7 @@ async def test_a_store_that_fails_lets_nobody_in(
     authenticator: TokenAuthenticator, grants: Grants
 ) -> None:
     minted = await grants.mint_root(ALICE, (), 600)
-    await grants.store.close()  # type: ignore[attr-defined]
+    await grants.store._database.close()  # type: ignore[attr-defined]
     with pytest.raises(Refused) as refused:
         await authenticator.login(minted.token)
     assert refused.value.refusal.kind == "unavailable"
@@ -253,8 +254,8 @@ STEPS = st.lists(
 )
 
 
-async def grown(store: SqliteStore, steps: Sequence[Step]) -> tuple[Grants, list[Grant]]:
-    grants = Grants(store, now=lambda: 1000.0)
+async def grown(store: SqliteDatabase, steps: Sequence[Step]) -> tuple[Grants, list[Grant]]:
+    grants = Grants(StoredGrants(store), now=lambda: 1000.0)
     tree = [(await grants.mint_root(ALICE, ("dba",), 2000)).grant]
     for place, expires_at, narrow in steps:
         parent = tree[place % len(tree)]
@@ -273,7 +274,7 @@ def test_no_child_has_more_or_lives_longer_than_its_parent(
     steps: list[Step], victim: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async def scenario() -> None:
-        store = await SqliteStore.open(tmp_path_factory.mktemp("tree") / "store.db")
+        store = await SqliteDatabase.open(tmp_path_factory.mktemp("tree") / "store.db")
         try:
             grants, tree = await grown(store, steps)
             by_id = {grant.id: grant for grant in tree}

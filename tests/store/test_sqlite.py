@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.identity.grants import GrantStore
+from gateway.identity.grants import GrantStore as GrantPort
 from gateway.model import Grant, Hop, Identity
-from gateway.store.interface import Store, StoreFailed
+from gateway.store.grants import StoredGrants
+from gateway.store.interface import GrantStore, StoreFailed
 from gateway.store.migrate import MIGRATIONS, migrate, statements
-from gateway.store.sqlite import SqliteStore
+from gateway.store.sqlite import SqliteConnection, SqliteDatabase
 
 
 def grant(name: str, parent: str | None = None, expires_at: float = 100.0) -> Grant:
@@ -36,49 +37,54 @@ def grant(name: str, parent: str | None = None, expires_at: float = 100.0) -> Gr
     )
 
 
-async def add(store: SqliteStore, one: Grant, lease: float | None = None) -> str:
+async def opened(path: Path) -> tuple[SqliteDatabase, StoredGrants]:
+    database = await SqliteDatabase.open(path)
+    return database, StoredGrants(database)
+
+
+async def add(store: StoredGrants, one: Grant, lease: float | None = None) -> str:
     return await store.add_grant(one, f"sha-{one.id}", lease_until=lease, now=10.0, max_children=64)
 
 
 async def test_a_grant_comes_back_as_it_was_kept_also_after_a_restart(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "store.db")
-    seam: Store = store
-    port: GrantStore = store
+    database, store = await opened(tmp_path / "store.db")
+    seam: GrantStore = store
+    port: GrantPort = store
     assert seam is port
     assert await add(store, grant("g1")) == "added"
-    await store.close()
-    store = await SqliteStore.open(tmp_path / "store.db")
+    await database.close()
+    database, store = await opened(tmp_path / "store.db")
     found = await store.grant_by_token("sha-g1")
     assert found is not None and found.grant == grant("g1")
     assert await store.grant_by_token("sha-g2") is None
-    await store.close()
-    await store.close()
+    await database.close()
+    await database.close()
 
 
 async def test_only_this_user_can_read_the_file(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "store.db")
+    database, store = await opened(tmp_path / "store.db")
     await add(store, grant("g1"))
     modes = [stat.S_IMODE((tmp_path / n).stat().st_mode) for n in ("store.db", "store.db-wal")]
     assert modes == [0o600, 0o600]
-    await store.close()
+    await database.close()
 
 
 async def test_a_commit_is_synced_and_readers_are_not_kept_waiting(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "store.db")
+    database, store = await opened(tmp_path / "store.db")
     names = ("journal_mode", "synchronous", "foreign_keys")
     for side in ("write", "read"):
-        connection = store._connections[side]
+        connection = database._connections[side]
 
-        def settings(connection: sqlite3.Connection = connection) -> list[object]:
-            return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+        def settings(connection: SqliteConnection = connection) -> list[object]:
+            return [connection.execute(f"PRAGMA {name}")[0][name] for name in names]
 
-        assert await store._on(side, settings) == ["wal", 2, 1]
-    await store.close()
+        assert await database._on(side, settings) == ["wal", 2, 1]
+    await database.close()
 
 
 async def test_two_stores_on_one_file_see_each_other(tmp_path: Path) -> None:
-    one = await SqliteStore.open(tmp_path / "store.db")
-    two = await SqliteStore.open(tmp_path / "store.db")
+    one_file, one = await opened(tmp_path / "store.db")
+    two_file, two = await opened(tmp_path / "store.db")
     await add(one, grant("g0"))
     names = [f"g{n}" for n in range(1, 41)]
     await asyncio.gather(
@@ -90,29 +96,29 @@ async def test_two_stores_on_one_file_see_each_other(tmp_path: Path) -> None:
     sequence, revoked = await two.revocations_after(0)
     assert set(revoked) == {"g0", *names}
     assert await two.revocations_after(sequence) == (sequence, ())
-    await one.close()
-    await two.close()
+    await one_file.close()
+    await two_file.close()
 
 
 async def test_a_write_that_fails_leaves_nothing_and_the_store_goes_on(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "store.db")
+    database, store = await opened(tmp_path / "store.db")
     assert await add(store, grant("g1")) == "added"
     with pytest.raises(StoreFailed, match="UNIQUE"):
         await add(store, grant("g1"))
     assert await add(store, grant("g2")) == "added"
     assert len(await store.grants_below(None)) == 2
-    await store.close()
+    await database.close()
 
 
 async def test_hostile_ids_are_values_not_sql(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path / "store.db")
+    database, store = await opened(tmp_path / "store.db")
     await add(store, grant("g1"))
     hostile = "x' OR '1'='1"
     assert await store.grant_by_token(hostile) is None
     assert await store.revoke(hostile, hostile, hostile, 1.0) == ()
     assert await store.grants_below((hostile,)) == []
     assert not await store.renew_lease(hostile, 1.0, 1.0)
-    await store.close()
+    await database.close()
 
 
 @pytest.mark.parametrize("place", ["nowhere/store.db", "."])
@@ -120,23 +126,23 @@ async def test_a_store_that_cannot_be_opened_says_where_and_what_to_do(
     place: str, tmp_path: Path
 ) -> None:
     with pytest.raises(StoreFailed, match="check that the folder exists"):
-        await SqliteStore.open(tmp_path / place)
+        await SqliteDatabase.open(tmp_path / place)
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(StoreFailed, match="not a database"):
-        await SqliteStore.open(tmp_path / "store.db")
+        await SqliteDatabase.open(tmp_path / "store.db")
 
 
 async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    await (await SqliteStore.open(path)).close()
+    await (await SqliteDatabase.open(path)).close()
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO schema_version VALUES (999, 'later', 0)")
     connection.close()
     with pytest.raises(StoreFailed, match="schema 999, this trailgate knows 1"):
-        await SqliteStore.open(path)
+        await SqliteDatabase.open(path)
 
 
 def test_migrations_are_numbered_without_holes() -> None:
@@ -148,17 +154,19 @@ def test_a_migration_that_fails_is_undone_whole_and_tried_again(tmp_path: Path) 
     folder = tmp_path / "migrations"
     folder.mkdir()
     (folder / "0001_first.sql").write_text("CREATE TABLE one (x); -- a comment; with more\n")
-    connection = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    raw = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    raw.row_factory = sqlite3.Row
+    connection = SqliteConnection(raw)
     assert migrate(connection, folder) == 1
     second = folder / "0002_second.sql"
     second.write_text("CREATE TABLE two (x);\nINSERT INTO nowhere VALUES (1);\n")
     with pytest.raises(sqlite3.OperationalError):
         migrate(connection, folder)
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    tables = {row["name"] for row in connection.execute("SELECT name FROM sqlite_master")}
     assert "one" in tables and "two" not in tables
     second.write_text("CREATE TABLE two (x);\n")
     assert migrate(connection, folder) == migrate(connection, folder) == 2
-    connection.close()
+    raw.close()
 
 
 def test_statements_split_at_semicolons_outside_text() -> None:
@@ -173,10 +181,11 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, signal, sys
 sys.path.insert(0, {str(Path.cwd())!r})
-from gateway.store.sqlite import SqliteStore
+from gateway.store.grants import StoredGrants
+from gateway.store.sqlite import SqliteDatabase
 from gateway.model import Grant, Identity
 async def main():
-    store = await SqliteStore.open({str(tmp_path / "store.db")!r})
+    store = StoredGrants(await SqliteDatabase.open({str(tmp_path / "store.db")!r}))
     for n in range(20):
         one = Grant(f"g{{n}}", Identity("corp", "a"), root=f"g{{n}}", expires_at=100.0)
         await store.add_grant(one, f"s{{n}}", lease_until=None, now=1.0, max_children=1)
@@ -186,9 +195,9 @@ asyncio.run(main())
     assert subprocess.run([sys.executable, "-c", script]).returncode == -9
 
     async def count() -> int:
-        store = await SqliteStore.open(tmp_path / "store.db")
+        database, store = await opened(tmp_path / "store.db")
         found = len(await store.grants_below(None))
-        await store.close()
+        await database.close()
         return found
 
     assert asyncio.run(count()) == 20

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Grants in a database, and who was revoked when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gateway.model import Grant, StoredGrant
+from gateway.store.database import Connection, Database, Row, Values, listed, one
+from gateway.store.interface import Added
+from gateway.store.rows import COLUMNS, PLACES, from_row, to_row
+
+SUBTREE = """WITH RECURSIVE below (id, depth) AS (
+    SELECT id, 0 FROM grants WHERE {tops}
+    UNION SELECT g.id, below.depth + 1 FROM grants g JOIN below ON g.parent = below.id)"""
+ALIVE = "revoked_at IS NULL AND expires_at > :now AND (lease_until IS NULL OR lease_until > :now)"
+
+
+class StoredGrants:
+    """`GrantStore` (interface.py) on any database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put_root(self, grant: Grant, login_sha256: str) -> StoredGrant:
+        def work(connection: Connection) -> StoredGrant:
+            connection.execute(
+                f"INSERT INTO grants ({COLUMNS}) VALUES ({PLACES})"
+                " ON CONFLICT (login_sha256) DO NOTHING",
+                to_row(grant, None, login_sha256, None),
+            )
+            found = _one(connection, "login_sha256", login_sha256)
+            assert found is not None
+            return found
+
+        return await self._database.write(work)
+
+    async def add_grant(
+        self,
+        grant: Grant,
+        token_sha256: str,
+        *,
+        lease_until: float | None,
+        now: float,
+        max_children: int,
+    ) -> Added:
+        def work(connection: Connection) -> Added:
+            if grant.parent is not None:
+                if not _path_alive(connection, grant.parent, now):
+                    return "dead_parent"
+                if _live_children(connection, grant.parent, now) >= max_children:
+                    return "too_many_children"
+            row = to_row(grant, token_sha256, None, lease_until)
+            connection.execute(f"INSERT INTO grants ({COLUMNS}) VALUES ({PLACES})", row)
+            return "added"
+
+        return await self._database.write(work)
+
+    async def grant_by_token(self, token_sha256: str) -> StoredGrant | None:
+        return await self._database.read(
+            lambda connection: _one(connection, "token_sha256", token_sha256)
+        )
+
+    async def grant_by_login(self, login_sha256: str) -> StoredGrant | None:
+        return await self._database.read(
+            lambda connection: _one(connection, "login_sha256", login_sha256)
+        )
+
+    async def grant_by_id(self, grant_id: str) -> StoredGrant | None:
+        return await self._database.read(lambda connection: _one(connection, "id", grant_id))
+
+    async def ancestors(self, grant_id: str) -> tuple[str, ...]:
+        return await self._database.read(
+            lambda connection: tuple(row["id"] for row in _path(connection, grant_id))
+        )
+
+    async def grants_below(self, tops: Sequence[str] | None) -> list[StoredGrant]:
+        def work(connection: Connection) -> list[StoredGrant]:
+            places, named = listed("top", tops or ())
+            where = "parent IS NULL" if tops is None else f"id IN ({places})"
+            rows = connection.execute(
+                SUBTREE.format(tops=where) + ", deepest (id, depth) AS"
+                " (SELECT id, max(depth) FROM below GROUP BY id)"
+                " SELECT grants.* FROM grants JOIN deepest ON grants.id = deepest.id"
+                " ORDER BY deepest.depth, issued_at, grants.id",
+                named,
+            )
+            return [from_row(row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def roots_of(self, issuer: str, subject: str) -> tuple[str, ...]:
+        query = (
+            "SELECT id FROM grants WHERE issuer = :issuer AND subject = :subject"
+            " AND parent IS NULL ORDER BY id"
+        )
+        values = {"issuer": issuer, "subject": subject}
+        return await self._database.read(
+            lambda connection: tuple(row["id"] for row in connection.execute(query, values))
+        )
+
+    async def renew_lease(self, grant_id: str, until: float, now: float) -> bool:
+        def work(connection: Connection) -> bool:
+            if not _path_alive(connection, grant_id, now):
+                return False
+            moved = connection.execute(
+                "UPDATE grants SET lease_until = :until WHERE id = :id"
+                " AND lease_until IS NOT NULL RETURNING id",
+                {"until": until, "id": grant_id},
+            )
+            return bool(moved)
+
+        return await self._database.write(work)
+
+    async def revoke(self, grant_id: str, by: str, cause: str, at: float) -> tuple[str, ...]:
+        return await self._database.write(
+            lambda connection: _revoke(connection, "id = :top", {"top": grant_id}, by, cause, at)
+        )
+
+    async def revoke_lapsed(self, at: float) -> tuple[str, ...]:
+        lapsed = "lease_until <= :at AND revoked_at IS NULL"
+        look = f"SELECT 1 FROM grants WHERE {lapsed} LIMIT 1"
+        # The usual second has nothing to write: no transaction, no sync.
+        if await self._database.read(lambda connection: connection.execute(look, {"at": at})):
+            return await self._database.write(
+                lambda connection: _revoke(connection, lapsed, {}, "gateway", "lease lapsed", at)
+            )
+        return ()
+
+    async def revocations_after(self, sequence: int) -> tuple[int, tuple[str, ...]]:
+        query = (
+            "SELECT sequence, grant_id FROM revocations WHERE sequence > :after ORDER BY sequence"
+        )
+
+        def work(connection: Connection) -> tuple[int, tuple[str, ...]]:
+            rows = connection.execute(query, {"after": sequence})
+            last = rows[-1]["sequence"] if rows else sequence
+            return last, tuple(row["grant_id"] for row in rows)
+
+        return await self._database.read(work)
+
+    async def forget_expired(self, before: float) -> int:
+        def work(connection: Connection) -> int:
+            # A child never outlives its parent, so no row below a dropped one stays.
+            connection.execute(
+                "DELETE FROM revocations WHERE grant_id IN"
+                " (SELECT id FROM grants WHERE expires_at < :before)",
+                {"before": before},
+            )
+            return len(
+                connection.execute(
+                    "DELETE FROM grants WHERE expires_at < :before RETURNING id", {"before": before}
+                )
+            )
+
+        return await self._database.write(work)
+
+
+def _one(connection: Connection, column: str, value: str) -> StoredGrant | None:
+    row = one(connection.execute(f"SELECT * FROM grants WHERE {column} = :value", {"value": value}))
+    if row is None:
+        return None
+    leases = [up["lease_until"] for up in _path(connection, row["id"])]
+    until = min((lease for lease in leases if lease is not None), default=None)
+    return replace(from_row(row), lease_until=until)
+
+
+def _path(connection: Connection, grant_id: str) -> list[Row]:
+    """The rows from a grant to its root."""
+    path: list[Row] = []
+    step: str | None = grant_id
+    while step is not None:
+        row = one(
+            connection.execute(
+                "SELECT id, parent, lease_until, expires_at, revoked_at FROM grants WHERE id = :id",
+                {"id": step},
+            )
+        )
+        if row is None:
+            break
+        path.append(row)
+        step = row["parent"]
+    return path
+
+
+def _path_alive(connection: Connection, grant_id: str, now: float) -> bool:
+    path = _path(connection, grant_id)
+    return bool(path) and all(
+        row["revoked_at"] is None
+        and row["expires_at"] > now
+        and (row["lease_until"] is None or row["lease_until"] > now)
+        for row in path
+    )
+
+
+def _live_children(connection: Connection, parent: str, now: float) -> int:
+    query = f"SELECT count(*) AS children FROM grants WHERE parent = :parent AND {ALIVE}"
+    (row,) = connection.execute(query, {"parent": parent, "now": now})
+    return int(row["children"])
+
+
+def _revoke(
+    connection: Connection,
+    tops: str,
+    values: Values,
+    by: str,
+    cause: str,
+    at: float,
+) -> tuple[str, ...]:
+    rows = connection.execute(
+        SUBTREE.format(tops=tops)
+        + " UPDATE grants SET revoked_at = :at, revoked_by = :by"
+        + " WHERE id IN (SELECT id FROM below) AND revoked_at IS NULL RETURNING id",
+        {**values, "at": at, "by": by},
+    )
+    ids = tuple(row["id"] for row in rows)
+    for revoked in ids:
+        connection.execute(
+            "INSERT INTO revocations (grant_id, at, by, cause) VALUES (:id, :at, :by, :cause)",
+            {"id": revoked, "at": at, "by": by, "cause": cause},
+        )
+    return ids
