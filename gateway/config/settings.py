@@ -97,7 +97,9 @@ class EvidenceSettings:
     durability: Literal["process", "disk"] = setting(
         "process: survives the process; disk: synced, survives a power loss", default="process"
     )
-    compression: Literal["lz4", "none"] = setting("of payloads, before sealing", default="lz4")
+    compression: Literal["lz4", "zstd", "none"] = setting(
+        "of payloads, before sealing", default="lz4"
+    )
     witness: WitnessSettings | None = setting("who cosigns the log; default: nobody", default=None)
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 from gateway.verify.findings import Findings
 from gateway.verify.history import History
+from gateway.verify.identities import SUITES
 from gateway.verify.opening import Opener
 from gateway.verify.source import Missing, Source
 
 MOST_WRAP = 65536
 MOST_POLICY = 16 << 20
-SUITE = "hpke-x25519-hkdf-sha256-aes-256-gcm"
 _NAMED = re.compile(
     r"(?:seg/[^/]+/\d{8}/|policy/|keys/[a-z2-7]{26}/)(?P<sha256>[0-9a-f]{64})(?:\.wrap)?"
 )
@@ -58,7 +58,8 @@ class Keys:
             fields = {**wrap, "wrapped": None}
         except (ValueError, TypeError, RecursionError):
             fields = {}
-        expected = {"format": 1, "session": session, "recipient": recipient, "suite": SUITE}
+        suite = SUITES.get(recipient.partition(":")[0])
+        expected = {"format": 1, "session": session, "recipient": recipient, "suite": suite}
         if fields != {**expected, "wrapped": None}:
             self._findings.defect(name, "format", "is no wrap of this session for that recipient")
             return None

@@ -11,26 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.verify.findings import CannotCheck
-from gateway.verify.segment import BadSegment, Frame, session_text
+from gateway.verify.identities import Key, load
+from gateway.verify.segment import MOST_FRAME, BadSegment, Frame, session_text
 
-_MARK = "trailgate-identity-x25519 "
 _CACHED_KEYS = 4096
-_NONE, _LZ4 = 0, 1
+_NONE, _LZ4, _ZSTD = 0, 1, 2
 
 
 class Opener:
     """Opens what is sealed to one of the identity's keys."""
 
-    def __init__(self, keys: dict[str, X25519PrivateKey]) -> None:
+    def __init__(self, keys: dict[str, Key]) -> None:
         self._keys = keys
-        self._suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
         self._seals: OrderedDict[tuple[bytes, int, bytes], AESGCM] = OrderedDict()
         self._session_key: Callable[[str], bytes | None] = lambda session: None
         self.payloads = 0
@@ -39,20 +36,7 @@ class Opener:
     @staticmethod
     def load(path: Path) -> Opener:
         """An identity file. Raises CannotCheck."""
-        keys: dict[str, X25519PrivateKey] = {}
-        try:
-            lines = path.read_text("ascii").splitlines()
-            for line in (line for line in lines if line.startswith(_MARK)):
-                key = X25519PrivateKey.from_private_bytes(base64.b64decode(line[len(_MARK) :]))
-                public = key.public_key().public_bytes_raw()
-                keys["x25519:" + hashlib.sha256(public).hexdigest()] = key
-        except OSError as error:
-            raise CannotCheck(f"{path}: {error.strerror}") from error
-        except ValueError:
-            raise CannotCheck(f"{path}: not an identity file; nothing of it is shown") from None
-        if not keys:
-            raise CannotCheck(f"{path}: holds no line that begins with {_MARK.strip()}")
-        return Opener(keys)
+        return Opener(load(path))
 
     def unwrap(self, session: str, recipient: str, wrap: bytes) -> bytes | None:
         """The session key; None when the wrap is for someone else. Raises ValueError."""
@@ -61,7 +45,7 @@ class Opener:
             return None
         sealed = base64.b64decode(json.loads(wrap)["wrapped"], validate=True)
         try:
-            opened = self._suite.decrypt(sealed, key, b"trailgate/1 wrap " + session.encode())
+            opened = key.unwrap(sealed, b"trailgate/1 wrap " + session.encode())
         except InvalidTag:
             raise ValueError("does not open with the key that it names") from None
         if len(opened) != 32:
@@ -112,13 +96,36 @@ class Opener:
 def _expand(frame: Frame, data: bytes, where: str) -> bytes:
     if frame.compression == _NONE:
         return data
-    if frame.compression != _LZ4:
-        raise CannotCheck(f"{where} is compressed with zstd, which this verifier cannot open")
+    unpack = _UNPACK.get(frame.compression)
+    if unpack is None:
+        raise BadSegment("sealed", f"has {where}, compressed in a way that the format has not")
+    if frame.payload_length > MOST_FRAME:
+        raise BadSegment("sealed", f"has {where}, which claims more than a frame holds")
     try:
-        import lz4.block
-    except ImportError:
-        raise CannotCheck(f"{where} is compressed: to open it, pip install lz4") from None
-    try:
-        return bytes(lz4.block.decompress(data, uncompressed_size=frame.payload_length))
-    except (lz4.block.LZ4BlockError, ValueError, MemoryError):
+        return unpack(data, frame.payload_length)
+    except ImportError as error:
+        raise CannotCheck(f"{where} is compressed: to open it, pip install {error.name}") from None
+    except (ValueError, MemoryError):
         raise BadSegment("sealed", f"has {where}, whose payload does not decompress") from None
+
+
+def _unpack_lz4(data: bytes, size: int) -> bytes:
+    import lz4.block
+
+    try:
+        return bytes(lz4.block.decompress(data, uncompressed_size=size))
+    except lz4.block.LZ4BlockError as error:
+        raise ValueError(str(error)) from None
+
+
+def _unpack_zstd(data: bytes, size: int) -> bytes:
+    import zstandard
+
+    try:
+        unpacker = zstandard.ZstdDecompressor()
+        return unpacker.decompress(data, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+
+
+_UNPACK = {_LZ4: _unpack_lz4, _ZSTD: _unpack_zstd}

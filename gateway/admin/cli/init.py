@@ -13,7 +13,7 @@ import click
 from gateway.admin.cli.output import Failed
 from gateway.config import Settings
 from gateway.config.reading import key_of
-from gateway.record.recipients import make_recipient
+from gateway.record.recipients import KINDS, make_recipient
 
 _OBJECTS = """\
 # Objects: one document each, the first key is the kind. See `trailgate doctor` when done.
@@ -53,7 +53,14 @@ rules:
 @click.option(
     "--data", type=click.Path(path_type=Path), default="/var/lib/trailgate", help="Its data folder."
 )
-def command(folder: Path, data: Path) -> None:
+@click.option(
+    "--kind",
+    type=click.Choice(list(KINDS)),
+    default="x25519",
+    show_default=True,
+    help="Of the auditor's key pair.",
+)
+def command(folder: Path, data: Path, kind: str) -> None:
     """Write a commented trailgate.yaml, an auditor's key pair and a first policy.
 
     Nothing that is there already is written over. Exit code 2 if something is.
@@ -71,7 +78,7 @@ def command(folder: Path, data: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             click.echo(f"wrote {path}")
-        make_recipient(folder / "auditor")
+        make_recipient(folder / "auditor", kind)
     except OSError as error:
         raise Failed(f"{error.filename}: {error.strerror}") from error
     click.echo(f"wrote {folder / 'auditor'}: move `identity` to the auditor, it opens the record")
