@@ -35,7 +35,7 @@ TREE = dict(tree(root))
 def long_options(command: click.Command) -> dict[str, list[str] | None]:
     """Long options, each with its choices if it has any."""
     return {
-        name: list(option.type.choices) if isinstance(option.type, click.Choice) else None
+        name: choices if len(choices := list(getattr(option.type, "choices", ()))) > 1 else None
         for option in command.params
         if isinstance(option, click.Option)
         for name in option.opts
@@ -173,6 +173,7 @@ def test_exit_codes_that_need_no_gateway(tmp_path: Path) -> None:
     assert code("try", "mysql://somewhere/x") == 2
     for command in ("token", "grants list", "grants tree", "grants revoke g_1", "sessions kill x"):
         assert code(*command.split(), "--data", none) == 2, command
+    assert code("audit", "export", "--format", "tlog-proof", "x", "--data", none) == 2
     for command in ("sessions list", "sessions tree", "sessions show x", "audit replay x"):
         assert code(*command.split(), "--data", none) == 2, command
     for command in ("audit who", "audit violations", "audit query x"):

@@ -144,6 +144,11 @@ class Evidence:
                 frame.sequence if whole else None,
             )
 
+    def clear_frames(self, session_id: str) -> Iterator[tuple[int, bytes]]:
+        """(sequence, clear part) of each frame: the leaves of its tree. Raises Unreadable."""
+        for _, frame in self._stored_frames(session_bytes(session_id)):
+            yield frame.sequence, frame.clear
+
     def opens(self, session_id: str) -> bool:
         """Whether the identity opens this session."""
         identity, places = self._identity, self._places

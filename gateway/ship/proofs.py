@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Consistency proofs out of a log's tiles (RFC 6962, 2.1.2; C2SP tlog-tiles)."""
+"""Consistency and inclusion proofs out of a log's tiles (RFC 6962, 2.1.2; C2SP tlog-tiles)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,27 @@ _LEVEL_BITS = 8
 
 
 class TileHashes:
-    """The hashes of a log of `size` leaves, read tile by tile; blocking."""
+    """The hashes of a log of `size` leaves, read tile by tile; blocking.
 
-    def __init__(self, log: Path, size: int) -> None:
-        self._log = log
+    `read` gives a tile's bytes by its name below the log. Raises ShipFailed, as `root` then does.
+    """
+
+    def __init__(self, size: int, read: Callable[[str], bytes]) -> None:
+        self._read = read
         self._size = size
         self._tiles: dict[tuple[int, int], bytes] = {}
+
+    @staticmethod
+    def of_folder(log: Path, size: int) -> TileHashes:
+        """Of a log that lies in a folder."""
+
+        def read(name: str) -> bytes:
+            try:
+                return (log / name).read_bytes()
+            except OSError as error:
+                raise ShipFailed(f"{log / name}: {error.strerror}") from error
+
+        return TileHashes(size, read)
 
     def root(self, first: int, last: int) -> bytes:
         """RFC 6962 root of leaves `first` to `last` - 1. Raises ShipFailed."""
@@ -42,14 +57,11 @@ class TileHashes:
 
     def _tile(self, level: int, index: int) -> bytes:
         if (level, index) not in self._tiles:
-            there = (self._size >> _LEVEL_BITS * level) - index * WIDTH
-            path = self._log / tile_name(level, index, min(there, WIDTH))
-            try:
-                data = path.read_bytes()
-            except OSError as error:
-                raise ShipFailed(f"{path}: {error.strerror}") from error
-            if len(data) != 32 * min(there, WIDTH):
-                raise ShipFailed(f"{path}: is not of its size")
+            there = min((self._size >> _LEVEL_BITS * level) - index * WIDTH, WIDTH)
+            name = tile_name(level, index, there)
+            data = self._read(name)
+            if len(data) != 32 * there:
+                raise ShipFailed(f"{name}: is not of its size")
             self._tiles[level, index] = data
         return self._tiles[level, index]
 
@@ -70,6 +82,20 @@ def _subproof(
     if old <= split:
         return [*_subproof(old, first, middle, known, root), root(middle, last)]
     return [*_subproof(old - split, middle, last, False, root), root(first, middle)]
+
+
+def siblings(index: int, size: int) -> list[tuple[int, int]]:
+    """RFC 6962, 2.1.1: the spans of leaves whose roots are the inclusion proof of leaf `index`.
+
+    From the leaf's sibling up to the root's child; each span is (first, behind the last).
+    """
+    spans, first, last = list[tuple[int, int]](), 0, size
+    while last - first > 1:
+        middle = first + (1 << (last - first - 1).bit_length() - 1)
+        left = index < middle
+        spans.append((middle, last) if left else (first, middle))
+        first, last = (first, middle) if left else (middle, last)
+    return spans[::-1]
 
 
 def _parent(left: bytes, right: bytes) -> bytes:

@@ -197,7 +197,7 @@ def _size(folder: Path) -> str:
 
 
 def _request(folder: Path, note: bytes, old: int, size: int) -> bytes:
-    proof = consistency_proof(old, size, TileHashes(folder, size).root)
+    proof = consistency_proof(old, size, TileHashes.of_folder(folder, size).root)
     lines = [f"old {old}", *(base64.b64encode(hashed).decode() for hashed in proof)]
     return ("\n".join(lines) + "\n\n").encode() + note
 

@@ -8,9 +8,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gateway.verify.findings import CannotCheck, Findings
-from gateway.verify.report import in_words, terminal_progress
+from gateway.verify.proof import verify_proof
+from gateway.verify.report import in_words, proof_in_words, terminal_progress
 from gateway.verify.run import Request, verify
 
 _EPILOG = """\
@@ -27,7 +29,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("path", metavar="PATH", help="data folder, evidence folder or s3://BUCKET/PREFIX")
+    add("path", metavar="PATH", nargs="?", help="data or evidence folder, or s3://BUCKET/PREFIX")
+    add("--proof", type=Path, metavar="FILE", help="check one tlog-proof; no PATH is needed")
     add(
         "--trust",
         type=Path,
@@ -51,7 +54,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the return value is the exit status."""
     options = vars(_parser().parse_args(arguments))
     output = options.pop("output")
-    return run(Request(**options), as_json=output == "json")
+    return run_options(options, as_json=output == "json")
+
+
+def run_options(options: dict[str, Any], as_json: bool) -> int:
+    """What the command line asks for; the exit status."""
+    proof = options.pop("proof")
+    if (proof is None) == (options["path"] is None):
+        print("cannot check: name the record's PATH, or one proof: --proof FILE", file=sys.stderr)
+        return 2
+    if proof is not None:
+        return _run_proof(proof, options["trust"], as_json)
+    return run(Request(**options), as_json)
+
+
+def _run_proof(proof: Path, trust: Path | None, as_json: bool) -> int:
+    try:
+        document = verify_proof(proof, trust)
+    except CannotCheck as error:
+        print(f"cannot check: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(document) if as_json else proof_in_words(document))
+    return 1 if document["defects"] else 2 if document["unresolved"] else 0
 
 
 def run(request: Request, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.verify.note import (
@@ -34,10 +35,21 @@ def open_cosigned(data: bytes, key: VerifierKey, trust: Trust | None) -> Cosigne
     if len(note.signatures) < 2 or note.signatures[0][0] != key.name:
         raise NoteError("is not a checkpoint that is signed by its log first and then cosigned")
     checkpoint = own_checkpoint(note, key)
+    others = note.signatures[1:]
     if trust is None or not trust.witnesses:
         return Cosigned(checkpoint, None)
+    return Cosigned(checkpoint, trust.witnessed_at(cosigned_times(note.body, others, trust)))
+
+
+def cosigned_times(
+    body: bytes, signatures: Sequence[tuple[str, bytes]], trust: Trust
+) -> dict[str, int]:
+    """POSIX seconds by the witness's name in the policy.
+
+    Raises NoteError for a signature of anybody whom the trust file does not name.
+    """
     times: dict[str, int] = {}
-    for name, signature in note.signatures[1:]:
+    for name, signature in signatures:
         known = [
             one
             for one, other in trust.witnesses.items()
@@ -46,8 +58,8 @@ def open_cosigned(data: bytes, key: VerifierKey, trust: Trust | None) -> Cosigne
         if not known:
             raise NoteError(f"is cosigned by {name}, which the trust file does not name")
         for one in known:
-            times[one] = cosigned_at(note.body, signature, trust.witnesses[one])
-    return Cosigned(checkpoint, trust.witnessed_at(times))
+            times[one] = cosigned_at(body, signature, trust.witnesses[one])
+    return times
 
 
 def origin_of(data: bytes) -> str:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import unicodedata
-from typing import TextIO
+from typing import Any, TextIO
 
 from gateway.verify.findings import Findings, Progress
 
@@ -48,6 +49,27 @@ def in_words(findings: Findings) -> str:
         lines.append("  with --trust FILE (got elsewhere) a rewritten record would be found too")
     else:
         lines.append("trusted by: " + ", ".join(findings.trusted_by))
+    return "\n".join(lines)
+
+
+def proof_in_words(document: dict[str, Any]) -> str:
+    """The verdict over one proof for a person."""
+    if document["defects"]:
+        (defect,) = document["defects"]
+        return f"NOT SOUND: {_seen(defect['object'])}: {_seen(defect['detail'])} [{defect['kind']}]"
+    leaf, frame = document["leaf"], document["frame"]
+    lines = ["sound" if document["ok"] else "no defect found, but not all could be checked"]
+    lines += [f"  unresolved: {_seen(text)}" for text in document["unresolved"]]
+    lines.append(
+        f"{_seen(document['log'])} holds, as leaf {document['index']} of {document['size']}: "
+        f"{_seen(json.dumps(leaf, ensure_ascii=False))}"
+    )
+    if frame is not None:
+        told = json.dumps(frame["meta"], ensure_ascii=False)
+        lines.append(f"frame {frame['sequence']} of {frame['session']}, {frame['kind']}, "
+                     f"{frame['at']}: {_seen(told)}")  # fmt: skip
+    witnessed = document["witnessed_at"]
+    lines.append(f"trust: {document['trust']}; witnessed: {witnessed or 'no'}")
     return "\n".join(lines)
 
 

@@ -54,7 +54,7 @@ def test_proofs_from_tiles_are_what_the_witness_takes(tmp_path: Path) -> None:
         corpus.leaf("policy", name=f"p{number}", sha256=sha(b""))
     corpus.write()
     size, roots = len(corpus.leaves), {}
-    hashes = TileHashes(corpus.log, size)
+    hashes = TileHashes.of_folder(corpus.log, size)
     for old in (0, 1, 2, 3, 5, 64, 255, 256, 257, 511, 512, 600, size - 1, size):
         proof = consistency_proof(old, size, hashes.root)
         roots[old] = merkle(corpus.leaves[:old])

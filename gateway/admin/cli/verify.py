@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gateway.admin.cli.options import output_option
-from gateway.verify.__main__ import run
-from gateway.verify.run import Request
+from gateway.verify.__main__ import run_options
 
 
 @click.command(
     "verify",
     epilog="Example: trailgate verify /var/lib/trailgate --trust auditor.vkeys -o json",
 )
-@click.argument("path")
+@click.argument("path", required=False)
+@click.option(
+    "--proof",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Check one tlog-proof (`audit export`); no PATH is needed.",
+)
 @click.option(
     "--trust",
     type=click.Path(path_type=Path),
@@ -33,9 +38,9 @@ from gateway.verify.run import Request
 @click.option("--endpoint-url", help="S3 other than Amazon's.")
 @click.option("--region", help="S3 region.")
 @output_option("text", "json")
-def COMMAND(output: str, **options: object) -> None:
+def COMMAND(output: str, **options: Any) -> None:
     """Verify the record in PATH: a data folder, an evidence folder or s3://BUCKET/PREFIX.
 
     Exit status: 0 sound, 1 a defect was found, 2 could not be checked or unresolved.
     """
-    sys.exit(run(Request(**options), as_json=output == "json"))  # type: ignore[arg-type]
+    sys.exit(run_options(options, as_json=output == "json"))

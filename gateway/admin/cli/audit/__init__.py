@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from gateway.admin.cli.audit.export import export
 from gateway.admin.cli.audit.lake import query, rebuild_lake
 from gateway.admin.cli.audit.replay import replay
 from gateway.admin.cli.audit.who import violations, who
@@ -23,7 +24,7 @@ def audit() -> None:
     """Read what was recorded, and ask it questions."""
 
 
-for _command in (replay, who, violations, query, rebuild_lake):
+for _command in (replay, who, violations, query, rebuild_lake, export):
     audit.add_command(_command)
 
 COMMAND = audit
