@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From files to typed settings and objects; every mistake is reported at once, at its place."""
 
+from gateway.config.declaring import load_objects, yaml_files
 from gateway.config.objects import (
     AgentObject,
     IssuerObject,
     Objects,
     PersonObject,
     RecipientObject,
-    load_objects,
-    yaml_files,
 )
 from gateway.config.reading import ConfigError, Mistake, Place, Wrong
 from gateway.config.settings import (
