@@ -78,6 +78,8 @@ class Grant:
     login: Mapping[str, object] = field(default_factory=dict)
     """For the record: iss, kid, jti, iat and the SHA-256 of the token. Never the token."""
     actor_groups: tuple[str, ...] = ()
+    minted_in: str = ""
+    """Where its mint is recorded: NODE/LOG/RECORD. Empty: nowhere."""
 
     @property
     def labels(self) -> tuple[str, ...]:

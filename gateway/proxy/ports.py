@@ -54,8 +54,11 @@ class SessionRecord(Interface):
 class Recorder(Interface):
     """The node's record."""
 
-    async def open(self, opening: Mapping[str, Any]) -> SessionRecord:
-        """Give a session its id and ordinal; its key wrap and open frame are durable at return."""
+    async def open(self, opening: Mapping[str, Any], grant: Grant) -> SessionRecord:
+        """Give a session its id and ordinal; its key wrap and open frame are durable at return.
+
+        The open frame cites the record of `grant`, which is opened before where it is not open.
+        """
 
     def refused(self, event: Mapping[str, Any]) -> None:
         """Count and record one refused login or link, rate-bounded. Never raises."""

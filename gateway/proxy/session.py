@@ -137,7 +137,7 @@ class Live:
         """Not to be cancelled half way: a record that was opened must be closed."""
         services = self._house.services
         meta = opening(self._admission, self._definition.name, services.node)
-        task = self._house.background(services.recorder.open(meta))
+        task = self._house.background(services.recorder.open(meta, self.session.grant))
         try:
             async with asyncio.timeout(services.limits.dial_seconds):
                 return await asyncio.shield(task)

@@ -25,6 +25,7 @@ KINDS: Mapping[str, int] = {
     "gap": 8,
     "refused": 9,
     "node": 10,
+    "grant": 11,
 }
 KIND_NAMES: Mapping[int, str] = {number: name for name, number in KINDS.items()}
 PARTIES: Mapping[str, int] = {"client": 1, "target": 2, "own": 3}

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
-from gateway.model import Level, RecordFailed
+from gateway.model import Grant, Level, RecordFailed
 from gateway.record import policies, seal
 from gateway.record.durable import explain
 from gateway.record.frames import Header
+from gateway.record.grants import GrantRecords
 from gateway.record.journal import Journal
 from gateway.record.log import File, NodeLog, now_text
 from gateway.record.openings import Opening, Openings
@@ -69,6 +70,11 @@ class NodeRecorder:
             self._folder, self._keys, self._log, self._openings, self._state, self._needed_from
         )
         self._sync = sync
+        self.grants = GrantRecords(
+            f"{options.node}/{started.number}",
+            lambda opening: self._open(opening, "grant"),
+            self._journal_synced,
+        )
         self._journal: Journal
         self._refusals: Refusals
 
@@ -161,12 +167,15 @@ class NodeRecorder:
 
     # --- sessions --------------------------------------------------------------------------------
 
-    async def open(self, opening: Mapping[str, Any]) -> RecordedSession:
+    async def open(
+        self, opening: Mapping[str, Any], grant: Grant | None = None
+    ) -> RecordedSession:
         """As ports.Recorder. Raises RecordFailed.
 
         Whoever is cancelled meanwhile leaves a session that is closed as soon as it is open.
         """
-        task = asyncio.get_running_loop().create_task(self._open(opening, "session"))
+        work = self._open_citing(opening, grant) if grant else self._open(opening, "session")
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
@@ -175,15 +184,20 @@ class NodeRecorder:
             task.add_done_callback(_close_unwanted)
             raise
 
+    async def _open_citing(self, opening: Mapping[str, Any], grant: Grant) -> RecordedSession:
+        async with self.grants.citing(grant) as record:
+            return await self._open({**opening, "grant_record": record}, "session")
+
     async def _open(self, opening: Mapping[str, Any], kind: str) -> RecordedSession:
         self._admit()
-        raw, key = os.urandom(16), seal.new_key()
+        # A grant's record holds no payload, so there is nothing to seal.
+        raw, key = os.urandom(16), b"" if kind == "grant" else seal.new_key()
         session = RecordedSession(
             raw, key, self._journal, self._salt, self._compression, self._was_closed
         )
         wraps = tuple(
             (recipient.fingerprint, seal.wrap(key, session.id, recipient))
-            for recipient in self._options.recipients
+            for recipient in (self._options.recipients if key else ())
         )
         meta = dict(opening) | {"session": session.id, "gateway": self._options.node}
         need = len(_dump(meta)) + 256
@@ -235,7 +249,8 @@ class NodeRecorder:
             digest = sha256(wrap).hexdigest()
             wraps.append({"recipient": recipient, "sha256": digest})
             files.append((self._keys / opening.session / f"{digest}.wrap", wrap, False))
-        self._log.append("key.wrap", files, session=opening.session, wraps=wraps)
+        if wraps:
+            self._log.append("key.wrap", files, session=opening.session, wraps=wraps)
         self._log.append(
             "open", session=opening.session, ordinal=opening.ordinal, kind=opening.kind
         )
@@ -324,7 +339,8 @@ class NodeRecorder:
             "frames": journal.frames + journal.file.frames,
             "bytes": journal.bytes + journal.file.at,
             "payload_bytes": self._payload_bytes + sum(one.payload_bytes for one in live),
-            "open_sessions": len(self._sessions),
+            "open_sessions": len(self._sessions) - self.grants.open_count,
+            "open_grants": self.grants.open_count,
             "journal_files_waiting": files,
             "journal_bytes_waiting": bytes_,
             "published": self._shipper.published,
@@ -354,6 +370,7 @@ class NodeRecorder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self.failed:
             self._refusals.tell()
+            self.grants.close_all()
             for session in list(self._sessions.values()):
                 session.close_now("drain", {"detail": "the gateway ended"})
         await self._openings.stop()

@@ -40,7 +40,7 @@ from gateway.record.state import State, boot_id
 
 log = logging.getLogger("trailgate.record")
 
-_START = re.compile(rb"\x01[\x01-\x0a][\x01-\x03][\x01\x02][\x00-\x02]\x00\x00\x00")
+_START = re.compile(rb"\x01[\x01-\x0b][\x01-\x03][\x01\x02][\x00-\x02]\x00\x00\x00")
 _NODE = KINDS["node"]
 
 

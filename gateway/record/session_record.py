@@ -143,6 +143,8 @@ class RecordedSession:
         file.rows.append(self._row)
 
     def _make_cipher(self, file: JournalFile) -> AESGCM:
+        if not self._key:
+            raise RecordFailed(f"the record {self.id} has no key, so it takes no payload")
         self._cipher = seal.cipher(self._key, _DELIVERED, file.generation)
         return self._cipher
 

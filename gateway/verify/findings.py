@@ -40,6 +40,8 @@ class Findings:
     witnessed_to: str | None = None
     logs: int = 0
     sessions: int = 0
+    grants: int = 0
+    """Closed records of grants."""
     frames: int = 0
     bytes: int = 0
     open: list[str] = field(default_factory=list)
@@ -82,6 +84,7 @@ class Findings:
             "checked": {
                 "logs": self.logs,
                 "sessions": self.sessions,
+                "grants": self.grants,
                 "frames": self.frames,
                 "bytes": self.bytes,
             },

@@ -33,6 +33,7 @@ class Opened:
     ordinal: int
     index: int
     at: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class History:
         session, expected = leaf["session"], len(self.opens)
         if session in self.opens:
             raise Contradiction("session", f"session {session} is opened twice")
-        self.opens[session] = Opened(leaf["ordinal"], index, leaf["at"])
+        self.opens[session] = Opened(leaf["ordinal"], index, leaf["at"], leaf["kind"])
         self._since_start += 1
         if leaf["ordinal"] != expected:
             raise Contradiction(

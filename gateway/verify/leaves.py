@@ -51,7 +51,7 @@ _TYPES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "open": {
         "session": _session,
         "ordinal": _count,
-        "kind": lambda value: value in ("session", "node"),
+        "kind": lambda value: value in ("session", "node", "grant"),
     },
     "segment": {
         "object": _text,

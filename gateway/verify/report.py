@@ -31,6 +31,7 @@ def in_words(findings: Findings) -> str:
     lines += [f"  unresolved: {_seen(text)}" for text in findings.unresolved[:_SHOWN]]
     lines.append(
         f"checked: {findings.logs} logs, {findings.sessions} closed sessions, "
+        f"{findings.grants} closed records of grants, "
         f"{findings.frames} frames, {findings.bytes} bytes; content {findings.content}"
     )
     if findings.complete_to and not findings.defect_count:

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.verify import s3
 from gateway.verify.findings import CannotCheck, Findings, Progress
+from gateway.verify.grants import Grants
 from gateway.verify.history import History
 from gateway.verify.log import LogReader, LogReading
 from gateway.verify.note import NoteError
@@ -68,6 +69,7 @@ class Verification:
         self._source, self._writing = open_source(request)
         # A gateway may just start there: what it writes before its first checkpoint is no stray.
         self._beside = journal_beside(request.path).is_dir()
+        self._grants = Grants(self._findings)
         self._done = 0
         self._total = 0
         self._found_session = False
@@ -100,6 +102,9 @@ class Verification:
         known: set[str] = {"README.json"}
         for log in logs:
             known |= self._check_log(log, logs, listed)
+        named = {f"{log.history.node}/{log.history.number}": log for log in logs}
+        unsound = {name for name, log in named.items() if not log.sound}
+        self._grants.finish({name: log.history for name, log in named.items()}, unsound)
         self._strays(listed, known, logs)
         self._summary(logs)
         return findings
@@ -211,6 +216,7 @@ class Verification:
             unshipped=self._writing,
             progress=self._progress,
             opener=self._opener,
+            grants=self._grants,
         )
         sessions.run(listed)
         newest = max(one.history.number for one in logs if one.history.node == history.node)

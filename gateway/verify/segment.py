@@ -21,7 +21,7 @@ MOST_FOOTER = 256 << 20
 _CLEAR = 108
 _FRAME = struct.Struct("<IIBBBBB3s16sQQIqQII32s")
 _ZERO = bytes(32)
-OPEN, CLOSE, NODE = 1, 7, 10
+OPEN, CLOSE, NODE, GRANT = 1, 7, 10, 11
 
 
 class BadSegment(Exception):
@@ -133,12 +133,14 @@ class SegmentReader:
         check_payload: Callable[[Frame], None] | None = None,
         hole: Callable[[bytes, int, int], None] = lambda session, expected, found: None,
         told: Callable[[bytes, int, bytes], None] = lambda session, sequence, meta: None,
+        granted: Callable[[bytes, int, bytes], None] = lambda session, kind, meta: None,
     ) -> None:
         self._window = Window(chunks, progress)
         self._find = find
         self._check_payload = check_payload
         self._hole = hole
         self._told = told
+        self._granted = granted
         self._generation = b""
         self._seed = 0
         self.parts: dict[bytes, Part] = {}
@@ -204,7 +206,7 @@ class SegmentReader:
         sealed = length - _CLEAR - meta
         if (
             format_ != 1
-            or not 1 <= kind <= 10
+            or not 1 <= kind <= 11
             or not 1 <= party <= 3
             or not 1 <= seen <= 2
             or compression > 2
@@ -216,6 +218,8 @@ class SegmentReader:
             raise BadSegment("frame", f"has a frame at byte {offset} that is not of this format")
         if kind == NODE:
             self._told(session, sequence, data[pos + _CLEAR : pos + _CLEAR + meta])
+        elif kind in (OPEN, CLOSE, GRANT):
+            self._granted(session, kind, data[pos + _CLEAR : pos + _CLEAR + meta])
         part = self.parts.get(session)
         if part is None:
             part = self.parts[session] = Part(sequence, sequence, offset, self._find(session))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gateway.verify import tree
 from gateway.verify.findings import Findings
+from gateway.verify.grants import Grants, LogGrants
 from gateway.verify.history import Closed, History, Shipped
 from gateway.verify.opening import Opener
 from gateway.verify.progress import ProgressCheck
@@ -28,6 +29,7 @@ class SessionsPass:
         unshipped: bool,
         progress: Callable[[str, int], None],
         opener: Opener | None,
+        grants: Grants,
     ) -> None:
         self._source = source
         self._findings = findings
@@ -41,6 +43,7 @@ class SessionsPass:
         self._gapped = {gap["session"] for gap in history.gaps if "session" in gap}
         self._left = set(history.opens) if selected is None else set(selected)
         self._progress_check = ProgressCheck(history, self._trees.get, self._unfollowed)
+        self._grants = LogGrants(grants, findings, history, selected, self._unfollowed)
         self._numbers: set[int] = set()
         self._number = 0
         self._damaged = False
@@ -83,6 +86,7 @@ class SessionsPass:
                     self._opener.check if self._opener else None,
                     self._hole,
                     self._progress_check.frame,
+                    self._grants.frame,
                 )
                 self._read(reader, shipped)
         except Missing:
@@ -144,12 +148,18 @@ class SessionsPass:
             return
         if text in self._left:
             self._left.discard(text)
-            self._findings.sessions += 1
+            self._count(text)
             self._compare(text, known, closed)
         elif known.count > closed.frames:
             raise BadSegment("order", f"has more frames of {text} than its close leaf counts")
         known.peaks = []
         known.ended = True
+
+    def _count(self, text: str) -> None:
+        if self._history.opens[text].kind == "grant":
+            self._findings.grants += 1
+        else:
+            self._findings.sessions += 1
 
     def _compare(self, text: str, known: SessionTree, closed: Closed) -> None:
         if known.count != closed.frames or tree.root(known.peaks).hex() != closed.root:
@@ -170,7 +180,7 @@ class SessionsPass:
             elif self._history.stopped:
                 detail = f"session {text}: was opened and never closed, yet the log was stopped"
                 self._findings.defect(self._log, "session", detail)
-            else:
+            elif self._history.opens[text].kind != "grant":
                 (self._findings.lost if superseded else self._findings.open).append(text)
 
     def _untold(self) -> None:
@@ -186,7 +196,7 @@ class SessionsPass:
 
     def _unfinished(self, text: str, known: SessionTree, closed: Closed) -> None:
         if closed.frames == 0 and not known.count:
-            self._findings.sessions += 1
+            self._count(text)
             self._compare(text, known, closed)
         elif self._unshipped or self._history.stops < closed.index:
             waiting = {"session": text, "frames": closed.frames - known.count}

@@ -89,7 +89,7 @@ class FakeRecorder:
         self.waiters: list[tuple[int, Callable[[bool], None]]] = []
         self.changed = asyncio.Event()
 
-    async def open(self, opening: Mapping[str, Any]) -> FakeRecord:
+    async def open(self, opening: Mapping[str, Any], grant: Grant) -> FakeRecord:
         await asyncio.sleep(0)
         if self.opens is not None:
             await self.opens.wait()
