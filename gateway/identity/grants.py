@@ -7,62 +7,34 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
-from typing import Protocol as Interface
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from gateway.identity.grant_store import GrantStore
 from gateway.identity.handles import handle_sha256, new_handle, token_sha256
+from gateway.identity.ledger import GrantLedger, NoLedger
 from gateway.identity.oidc import Proof
 from gateway.identity.refusal import refused
-from gateway.model import Grant, Hop, Identity, StoredGrant
+from gateway.model import (
+    Grant,
+    Hop,
+    Identity,
+    RecordFailed,
+    Refusal,
+    Refused,
+    StoredGrant,
+)
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 OnRevoked = Callable[[Sequence[str]], None]
 SWEEP_EVERY = 1.0
 FORGET_EVERY = 3600.0
 FORGET_AFTER = 7 * 86400.0
 REMEMBERED = 60.0
 """Far longer than a read of the store can be under way, in seconds."""
-
-
-class GrantStore(Interface):
-    """What grants need of the store (gateway/store/interface.py says what each call means)."""
-
-    async def put_root(self, grant: Grant, login_sha256: str) -> StoredGrant: ...
-
-    async def add_grant(
-        self,
-        grant: Grant,
-        token_sha256: str,
-        *,
-        lease_until: float | None,
-        now: float,
-        max_children: int,
-    ) -> Literal["added", "dead_parent", "too_many_children"]: ...
-
-    async def grant_by_token(self, token_sha256: str) -> StoredGrant | None: ...
-
-    async def grant_by_login(self, login_sha256: str) -> StoredGrant | None: ...
-
-    async def grant_by_id(self, grant_id: str) -> StoredGrant | None: ...
-
-    async def ancestors(self, grant_id: str) -> tuple[str, ...]: ...
-
-    async def grants_below(self, tops: Sequence[str] | None) -> list[StoredGrant]: ...
-
-    async def roots_of(self, issuer: str, subject: str) -> tuple[str, ...]: ...
-
-    async def renew_lease(self, grant_id: str, until: float, now: float) -> bool: ...
-
-    async def revoke(self, grant_id: str, by: str, cause: str, at: float) -> tuple[str, ...]: ...
-
-    async def revoke_lapsed(self, at: float) -> tuple[str, ...]: ...
-
-    async def revocations_after(self, sequence: int) -> tuple[int, tuple[str, ...]]: ...
-
-    async def forget_expired(self, before: float) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +79,10 @@ class Grants:
         limits: Limits = LIMITS,
         now: Callable[[], float] = time.time,
         on_revoked: OnRevoked | None = None,
+        ledger: GrantLedger | None = None,
     ) -> None:
         self.store = store
+        self._ledger = ledger or NoLedger()
         self.limits = limits
         self.now = now
         self.on_revoked = on_revoked
@@ -118,6 +92,8 @@ class Grants:
         self._sequence = 0
         self._announced: set[str] = set()
         self._ended_at: dict[str, float] = {}
+        self._keeping: set[asyncio.Task[Any]] = set()
+        self._logins: dict[str, asyncio.Task[StoredGrant]] = {}
 
     async def start(self) -> None:
         """Before the doors open: end what lapsed meanwhile, and learn where revocations stand."""
@@ -129,9 +105,48 @@ class Grants:
         """The one root grant of a verified outside token, however often it logs in."""
         stored = await self.store.grant_by_login(proof.token_sha256)
         if stored is None:
-            root = self._root(proof.identity, proof.groups, proof.expires_at, proof.login)
-            stored = await self.store.put_root(root, proof.token_sha256)
+            stored = await self._first_login(proof)
         return self.in_force(stored)
+
+    async def _first_login(self, proof: Proof) -> StoredGrant:
+        """Links that bring the same new token at once share one grant, and its record."""
+        known = proof.token_sha256
+        task = self._logins.get(known)
+        if task is None:
+            task = self._task(self._keep_root(proof))
+            self._logins[known] = task
+            task.add_done_callback(lambda _: self._logins.pop(known))
+        return await asyncio.shield(task)
+
+    async def _keep_root(self, proof: Proof) -> StoredGrant:
+        root = self._root(proof.identity, proof.groups, proof.expires_at, proof.login)
+        root = await self._recorded(root, None, None)
+        kept = "the store did not keep it"
+        try:
+            stored = await self.store.put_root(root, proof.token_sha256)
+            kept = "" if stored.grant.id == root.id else "another node was first"
+        finally:
+            if kept:
+                self._ledger.not_kept(root.id, kept)
+        return stored
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run to its end, whatever becomes of the caller: record and store must agree."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+        return task
+
+    async def _recorded(
+        self, grant: Grant, parent: Grant | None, lease_until: float | None
+    ) -> Grant:
+        """The grant, recorded. Raises Refused: what is not recorded is not given."""
+        try:
+            return replace(grant, minted_in=await self._ledger.mint(grant, parent, lease_until))
+        except RecordFailed as error:
+            raise Refused(
+                Refusal("unavailable", "record", "the record cannot be written"), str(error)
+            ) from error
 
     async def mint_root(self, identity: Identity, groups: Sequence[str], lifetime: float) -> Minted:
         """A root grant with a handle, for someone the caller of this vouches for."""
@@ -139,7 +154,7 @@ class Grants:
         login = {"iss": identity.issuer, "token_sha256": token_sha256(token)}
         expires_at = self.now() + lifetime
         grant = self._root(identity, tuple(groups), expires_at, login)
-        return await self._add(token, grant, None)
+        return await self._add(token, grant, None, None)
 
     def _root(
         self,
@@ -190,19 +205,32 @@ class Grants:
             login=_login_below(parent, grant_id, actor_login),
             actor_groups=tuple(actor_groups),
         )
-        return await self._add(token, grant, lease)
+        return await self._add(token, grant, parent, lease)
 
-    async def _add(self, token: str, grant: Grant, lease: float | None) -> Minted:
+    async def _add(
+        self, token: str, grant: Grant, parent: Grant | None, lease: float | None
+    ) -> Minted:
+        return await asyncio.shield(self._task(self._keep(token, grant, parent, lease)))
+
+    async def _keep(
+        self, token: str, grant: Grant, parent: Grant | None, lease: float | None
+    ) -> Minted:
         now = self.now()
         granted = None if lease is None else self.bounded_lease(lease)
         until = None if granted is None else now + granted
-        added = await self.store.add_grant(
-            grant,
-            token_sha256(token),
-            lease_until=until,
-            now=now,
-            max_children=self.limits.children,
-        )
+        grant = await self._recorded(grant, parent, until)
+        added = ""
+        try:
+            added = await self.store.add_grant(
+                grant,
+                token_sha256(token),
+                lease_until=until,
+                now=now,
+                max_children=self.limits.children,
+            )
+        finally:
+            if added != "added":
+                self._ledger.not_kept(grant.id, added or "the store did not keep it")
         if added == "dead_parent":
             raise refused("the parent's grant is no longer in force", code="revoked")
         if added == "too_many_children":
@@ -250,17 +278,41 @@ class Grants:
         stored = await self.store.grant_by_id(grant_id)
         return stored is not None and _same(stored.grant.origin, caller.origin)
 
-    async def renew_lease(self, grant_id: str, lease: float) -> float | None:
-        """Move a lease that still holds; its new end, None when there is none to move."""
+    async def renew_lease(self, grant_id: str, lease: float, by: str = "") -> float | None:
+        """Move a lease that still holds; its new end, None when there is none to move.
+
+        Raises Refused where that cannot be recorded.
+        """
         now = self.now()
         until = now + self.bounded_lease(lease)
-        return until if await self.store.renew_lease(grant_id, until, now) else None
+        stored = await self.store.grant_by_id(grant_id)
+        if stored is None or not await self.store.renew_lease(grant_id, until, now):
+            return None
+        try:
+            await self._ledger.refreshed(stored.grant, until, by)
+        except RecordFailed as error:
+            raise Refused(
+                Refusal("unavailable", "record", "the record cannot be written"), str(error)
+            ) from error
+        return until
 
     async def revoke(self, grant_id: str, by: str, cause: str) -> tuple[str, ...]:
         """Revoke a grant and all below it; the ids that were in force until now."""
         ids = await self.store.revoke(grant_id, by, cause, self.now())
-        self._announce(ids, cause)
+        recorded = self._announce(ids, cause, by)
+        if grant_id in ids and grant_id not in recorded:
+            await self._record_revoked(grant_id, ids, by, cause)
         return ids
+
+    async def _record_revoked(self, grant_id: str, ids: Sequence[str], by: str, cause: str) -> None:
+        """Of a grant that is not in use here. What is revoked stays so, recorded or not."""
+        stored = await self.store.grant_by_id(grant_id)
+        if stored is None:
+            return
+        try:
+            await self._ledger.revoked_unused(stored.grant, ids, by, cause)
+        except RecordFailed as error:
+            log.error("a revocation is not recorded", extra={"cause": str(error)})
 
     async def visible(self, caller: Grant | None) -> list[StoredGrant]:
         """What a caller may see, parents first: its own subtree; None (an admin) sees all."""
@@ -275,15 +327,19 @@ class Grants:
 
     async def sweep(self) -> None:
         """Revoke what lapsed, and announce what any process has revoked since the last time."""
-        self._announce(await self.store.revoke_lapsed(self.now()), "lease lapsed")
+        lapsed = await self.store.revoke_lapsed(self.now())
+        self._announce(lapsed, "lease lapsed", "gateway")
         self._sequence, ids = await self.store.revocations_after(self._sequence)
-        self._announce([revoked for revoked in ids if revoked not in self._announced], "elsewhere")
+        elsewhere = [revoked for revoked in ids if revoked not in self._announced]
+        self._announce(elsewhere, "elsewhere", "another node")
+        self._ledger.sweep()
         self._announced.difference_update(ids)
         self.last_seen = time.monotonic()
 
-    def _announce(self, ids: Sequence[str], cause: str) -> None:
+    def _announce(self, ids: Sequence[str], cause: str, by: str) -> Collection[str]:
+        """Tell sessions and the record; which grants have a record that is open here."""
         if not ids:
-            return
+            return ()
         self._announced.update(ids)
         now = time.monotonic()
         kept = {one: at for one, at in self._ended_at.items() if now - at < REMEMBERED}
@@ -291,6 +347,7 @@ class Grants:
         log.info("grants revoked", extra={"grants": list(ids), "cause": cause})
         if self.on_revoked is not None:
             self.on_revoked(ids)
+        return self._ledger.revoked(ids, by, cause)
 
     async def watch(self) -> None:
         """Sweep each second until cancelled; a store that fails is asked again."""

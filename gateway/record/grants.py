@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from gateway.model import Grant, Hop, RecordFailed
@@ -128,8 +129,11 @@ class GrantRecords:
             if task is None:
                 task = asyncio.get_running_loop().create_task(self._opened(grant, "resume"))
                 self._resuming[grant.id] = task
-                task.add_done_callback(lambda _, known=grant.id: self._resuming.pop(known))
+                task.add_done_callback(partial(self._resumed, grant.id))
             await asyncio.shield(task)
+
+    def _resumed(self, grant_id: str, task: asyncio.Task[GrantRecord]) -> None:
+        del self._resuming[grant_id]
 
     async def _opened(
         self,

@@ -284,7 +284,8 @@ class Evidence:
             for frame in file.frames_at(sorted(part.offset for part in parts), self._note):
                 meta = self._meta(frame)
                 missing.discard(frame.session)
-                if nodes or meta.get("target") is not None or meta.get("origin") is not None:
+                named = meta.get("target") is not None or meta.get("origin") is not None
+                if nodes or (named and meta.get("record") is None):
                     document = documents.opened(session_text(frame.session), meta)
                     yield Listed(document, documents.hops(meta))
         except BadFrame as error:

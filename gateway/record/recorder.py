@@ -167,9 +167,7 @@ class NodeRecorder:
 
     # --- sessions --------------------------------------------------------------------------------
 
-    async def open(
-        self, opening: Mapping[str, Any], grant: Grant | None = None
-    ) -> RecordedSession:
+    async def open(self, opening: Mapping[str, Any], grant: Grant | None = None) -> RecordedSession:
         """As ports.Recorder. Raises RecordFailed.
 
         Whoever is cancelled meanwhile leaves a session that is closed as soon as it is open.

@@ -12,7 +12,7 @@ from gateway.store.database import Row
 
 COLUMNS = (
     "id, parent, root, token_sha256, login_sha256, issuer, subject, name, kind, groups, chain,"
-    " narrowing, actor_groups, login, issued_at, expires_at, lease_until"
+    " narrowing, actor_groups, login, issued_at, expires_at, lease_until, minted_in"
 )
 _NAMES = tuple(name.strip() for name in COLUMNS.split(","))
 PLACES = ", ".join(f":{name}" for name in _NAMES)
@@ -40,6 +40,7 @@ def to_row(
         grant.issued_at,
         grant.expires_at,
         lease_until,
+        grant.minted_in,
     )
     return dict(zip(_NAMES, values, strict=True))
 
@@ -57,6 +58,7 @@ def from_row(row: Row) -> StoredGrant:
         expires_at=row["expires_at"],
         login=json.loads(row["login"]),
         actor_groups=tuple(json.loads(row["actor_groups"])),
+        minted_in=row["minted_in"],
     )
     return StoredGrant(grant, row["lease_until"], row["revoked_at"], row["revoked_by"])
 

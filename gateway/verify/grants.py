@@ -266,4 +266,3 @@ def _text(value: Any) -> str:
 def _digest(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-

@@ -68,11 +68,11 @@ async def revoke(request: Request) -> Response:
 
 async def renew_lease(request: Request) -> Response:
     """POST /api/v1/grants/ID/lease {"seconds": 60}, by an ancestor or an admin."""
-    await _governing_caller(request)
+    caller = await _governing_caller(request)
     seconds = _seconds(await json_of(request, {"seconds"}), "seconds", DEFAULT_LEASE)
     grant_id = request.path_params["id"]
     grants = services_of(request).grants
-    until = await grants.renew_lease(grant_id, seconds)
+    until = await grants.renew_lease(grant_id, seconds, label_of(caller))
     if until is None:
         raise Problem(409, "the grant has no lease that can be renewed: it lapsed or never had one")
     return JSONResponse(

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What grants need of the record: each mint, refresh, revocation and end is told to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol as Interface
+
+from gateway.model import Grant
+
+
+class GrantLedger(Interface):
+    """The record of grants (gateway/record/grants.py)."""
+
+    async def mint(self, grant: Grant, parent: Grant | None, lease_until: float | None) -> str:
+        """Record a new grant; where that is recorded, once it is on disk. Raises RecordFailed."""
+
+    def not_kept(self, grant_id: str, cause: str) -> None:
+        """A mint that came to nothing. Never raises."""
+
+    async def refreshed(self, grant: Grant, until: float, by: str) -> None:
+        """A lease was extended. Raises RecordFailed."""
+
+    def revoked(self, grants: Sequence[str], by: str, cause: str) -> Collection[str]:
+        """These are revoked; which of them have a record that is open here. Never raises."""
+
+    async def revoked_unused(
+        self, grant: Grant, grants: Sequence[str], by: str, cause: str
+    ) -> None:
+        """The same of a grant that has no open record here. Raises RecordFailed."""
+
+    def sweep(self) -> None:
+        """End the records of grants that have expired. Never raises."""
+
+
+class NoLedger:
+    """For whoever keeps grants without a record: tools and tests, never a gateway."""
+
+    async def mint(self, grant: Grant, parent: Grant | None, lease_until: float | None) -> str:
+        return ""
+
+    def not_kept(self, grant_id: str, cause: str) -> None:
+        return None
+
+    async def refreshed(self, grant: Grant, until: float, by: str) -> None:
+        return None
+
+    def revoked(self, grants: Sequence[str], by: str, cause: str) -> Collection[str]:
+        return grants
+
+    async def revoked_unused(
+        self, grant: Grant, grants: Sequence[str], by: str, cause: str
+    ) -> None:
+        return None
+
+    def sweep(self) -> None:
+        return None
