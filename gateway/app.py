@@ -79,9 +79,10 @@ class Gateway:
         """Sign in at a target and leave again. Raises StartFailed with the cause."""
         target = self.objects.targets[name]
         try:
-            await self._parts.proxy.reach(target)
+            pid = await self._parts.proxy.reach(target)
         except Refused as error:
             raise StartFailed(str(error), "check its address, TLS and credential") from error
+        self._parts.recorder.noted({"event": "reached", "target": name, "pid": pid})
 
     def _record_failed(self, cause: str) -> None:
         log.critical("nothing can be recorded: the gateway ends", extra={"cause": cause})

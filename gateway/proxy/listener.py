@@ -134,8 +134,11 @@ class Proxy:
             if live.relay is not None:
                 live.relay.questions.policy = policy.for_session(live.session)
 
-    async def reach(self, target: Target) -> None:
-        """Sign in at a target with its first credential, and leave. Raises Refused."""
+    async def reach(self, target: Target) -> int:
+        """Sign in at a target with its first credential, and leave; the target's process id.
+
+        Raises Refused.
+        """
         services = self._services
         credential = services.catalog.credential(target.credentials[0])
         if credential is None:
@@ -147,6 +150,7 @@ class Proxy:
         opened = await self._house.upstream.open(definition, session, credential, ())
         opened.link.owner = None
         opened.link.close(services.limits.flush_seconds)
+        return opened.ready.process
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting; let each session end at a quiet point, and the rest after `seconds`."""

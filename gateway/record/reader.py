@@ -228,6 +228,12 @@ class Evidence:
 
         return self._steadily(read)
 
+    def nodes(self) -> list[str]:
+        """Ids of the records that nodes keep of themselves, one a start."""
+        opened = self._steadily(lambda: [*self._opened_of(list(self._parts()), nodes=True)])
+        told = [one.document for one in opened]
+        return [one["id"] for one in told if (one["target"], one["origin"]) == (None, None)]
+
     def session(self, session_id: str) -> Listed:
         """One session by its whole id, the node's own included. Raises Unreadable."""
 

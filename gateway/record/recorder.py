@@ -18,6 +18,7 @@ from gateway.record.frames import Header
 from gateway.record.grants import GrantRecords
 from gateway.record.journal import Journal
 from gateway.record.log import File, NodeLog, now_text
+from gateway.record.noted import Noted
 from gateway.record.openings import Opening, Openings
 from gateway.record.options import RecorderOptions
 from gateway.record.progress import Progress
@@ -77,6 +78,7 @@ class NodeRecorder:
         )
         self._journal: Journal
         self._refusals: Refusals
+        self._noted: Noted
 
     # --- the start -------------------------------------------------------------------------------
 
@@ -142,6 +144,7 @@ class NodeRecorder:
         self._shipper.start()
         self._node = await self._open({"version": options.version}, "node")
         self._refusals = Refusals(self._node)
+        self._noted = Noted(self._node)
         progress = Progress(self._node, self._sessions, self._log, options.progress_seconds)
         self._log.before_sign = progress.before_sign
 
@@ -265,6 +268,10 @@ class NodeRecorder:
     def refused(self, event: Mapping[str, Any]) -> None:
         self._refusals.record(event)
 
+    def noted(self, event: Mapping[str, Any]) -> bool:
+        """Record what happened outside of sessions, rate-bounded; False: only counted."""
+        return self._noted.write(event)
+
     def reached(self, position: int, level: Level) -> bool:
         return self._journal.reached(position, level)
 
@@ -369,6 +376,7 @@ class NodeRecorder:
         if not self.failed:
             self._refusals.tell()
             self.grants.close_all()
+            self._noted.tell()
             for session in list(self._sessions.values()):
                 session.close_now("drain", {"detail": "the gateway ended"})
         await self._openings.stop()

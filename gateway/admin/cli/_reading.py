@@ -151,6 +151,13 @@ class Recorded:
         except Unreadable as error:
             raise _failed(error) from error
 
+    def nodes(self) -> list[str]:
+        """Ids of the nodes' own records."""
+        try:
+            return self._evidence.nodes()
+        except Unreadable as error:
+            raise _failed(error) from error
+
     def opens(self, session_id: str) -> bool:
         """Whether the content of this session can be opened."""
         try:

@@ -7,6 +7,7 @@ import click
 
 from gateway.admin.cli.audit.export import export
 from gateway.admin.cli.audit.lake import query, rebuild_lake
+from gateway.admin.cli.audit.reconcile import reconcile
 from gateway.admin.cli.audit.replay import replay
 from gateway.admin.cli.audit.who import violations, who
 
@@ -24,7 +25,7 @@ def audit() -> None:
     """Read what was recorded, and ask it questions."""
 
 
-for _command in (replay, who, violations, query, rebuild_lake, export):
+for _command in (replay, who, violations, query, rebuild_lake, reconcile, export):
     audit.add_command(_command)
 
 COMMAND = audit

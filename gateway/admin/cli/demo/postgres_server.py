@@ -189,11 +189,19 @@ class PostgresServer:
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + START_SECONDS
-        while b"ready to accept connections" not in self.log.read_bytes():
+        while not self._is_ready():
             if process.poll() is not None or time.monotonic() > end:
                 last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
                 raise NoServer(f"PostgreSQL did not start: {' '.join(last)}")
             time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        """By the last line of its pid file, as pg_ctl does: the log may go elsewhere."""
+        try:
+            told = (self.folder / "data" / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(told) >= 8 and told[7].strip() == "ready"
 
     def psql(self, sql: str, database: str = "postgres") -> str:
         """Run SQL as the superuser, past the gateway. Raises NoServer with psql's error."""
