@@ -82,7 +82,7 @@ class Gateway:
             pid = await self._parts.proxy.reach(target)
         except Refused as error:
             raise StartFailed(str(error), "check its address, TLS and credential") from error
-        self._parts.recorder.noted({"event": "reached", "target": name, "pid": pid})
+        self._parts.recorder.noted.write({"event": "reached", "target": name, "pid": pid})
 
     def _record_failed(self, cause: str) -> None:
         log.critical("nothing can be recorded: the gateway ends", extra={"cause": cause})

@@ -78,7 +78,7 @@ class NodeRecorder:
         )
         self._journal: Journal
         self._refusals: Refusals
-        self._noted: Noted
+        self.noted: Noted
 
     # --- the start -------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class NodeRecorder:
         self._shipper.start()
         self._node = await self._open({"version": options.version}, "node")
         self._refusals = Refusals(self._node)
-        self._noted = Noted(self._node)
+        self.noted = Noted(self._node)
         progress = Progress(self._node, self._sessions, self._log, options.progress_seconds)
         self._log.before_sign = progress.before_sign
 
@@ -268,10 +268,6 @@ class NodeRecorder:
     def refused(self, event: Mapping[str, Any]) -> None:
         self._refusals.record(event)
 
-    def noted(self, event: Mapping[str, Any]) -> bool:
-        """Record what happened outside of sessions, rate-bounded; False: only counted."""
-        return self._noted.write(event)
-
     def reached(self, position: int, level: Level) -> bool:
         return self._journal.reached(position, level)
 
@@ -376,7 +372,7 @@ class NodeRecorder:
         if not self.failed:
             self._refusals.tell()
             self.grants.close_all()
-            self._noted.tell()
+            self.noted.tell()
             for session in list(self._sessions.values()):
                 session.close_now("drain", {"detail": "the gateway ended"})
         await self._openings.stop()

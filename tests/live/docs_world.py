@@ -78,6 +78,7 @@ class World:
             "gateway.example.com port=15432": f"localhost port={self.port}",
             "/etc/trailgate": str(self.folder / "etc"),
             "/var/lib/trailgate": str(self.data),
+            "/var/log/postgresql/postgresql-15-main.log": str(self.server.log),
             "/mnt/lake": str(self.folder / "lake"),
             "/mnt/evidence": str(self.folder / "mnt" / "evidence"),
             "https://minio.example:9000": self.environment["AWS_ENDPOINT_URL"],
