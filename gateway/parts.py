@@ -37,7 +37,7 @@ from gateway.record.recipients import Recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
 from gateway.store.database import Database
 from gateway.store.grants import StoredGrants
-from gateway.store.sqlite import SqliteDatabase
+from gateway.store.opening import opened
 
 log = logging.getLogger("trailgate")
 
@@ -159,7 +159,7 @@ async def made(
     policies = place.load()
     certificate = certificate_of(settings)
     evidence = await stack.enter_async_context(opened_evidence(settings))
-    store = await SqliteDatabase.open(settings.store_path)
+    store = await opened(settings.store_place)
     stack.push_async_callback(store.close)
     issuers = Issuers(issuers_of(objects), names=names_of(objects))
     stack.push_async_callback(issuers.close)
@@ -171,7 +171,9 @@ async def made(
     await analyst.start()
     stack.push_async_callback(analyst.close)
     limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
-    grants = Grants(StoredGrants(store), limits=limits, ledger=recorder.grants)
+    grants = Grants(
+        StoredGrants(store), limits=limits, now=store.now, ledger=recorder.grants
+    )
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
     metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures, witness.figures))
     services = ProxyServices(
@@ -184,9 +186,11 @@ async def made(
         node=settings.node,
         server_tls=server_tls(certificate, "postgresql"),
         metrics=metrics,
+        now=store.now,
     )
     proxy = Proxy(services)
     grants.on_revoked = lambda ids: _end_sessions(proxy, ids)
+    store.when_changed(lambda topic: grants.look_now())
     await grants.start()
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
     await stack.enter_async_context(background(*watches))

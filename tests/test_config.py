@@ -52,7 +52,7 @@ def object_mistakes(folder: Path, text: str) -> list[str]:
 def test_settings_have_defaults_for_all_but_the_data_folder(tmp_path: Path) -> None:
     settings = settings_of("data: d", tmp_path)
     assert settings.data == tmp_path / "d"
-    assert settings.store_path == tmp_path / "d" / "state.sqlite"
+    assert settings.store_place == tmp_path / "d" / "state.sqlite"
     assert settings.evidence.durability == "process"
     assert settings.limits.drain_seconds == 30.0
 

@@ -98,7 +98,7 @@ def test_every_setting_stands_there_with_its_default(heading: str) -> None:
 
 def test_the_settings_have_the_rest_of_the_defaults(tmp_path: Path) -> None:
     settings, _ = load_settings(tmp_path / "trailgate.yaml", "data: d")
-    assert settings.store_path == settings.data / "state.sqlite"
+    assert settings.store_place == settings.data / "state.sqlite"
     assert settings.listeners == {} and settings.objects == settings.policies == ()
     assert re.fullmatch(r"[a-z0-9-]+", settings.node)
 

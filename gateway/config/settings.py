@@ -14,8 +14,16 @@ from typing import Literal, Self
 import yaml
 
 from gateway.config.reading import BAD, ConfigError, Mistake, Reader, Wrong, nearest, setting
-from gateway.config.values import Address, BaseUrl, Store, WitnessUrl, WitnessVkey
+from gateway.config.values import (
+    Address,
+    BaseUrl,
+    StatePlace,
+    Store,
+    WitnessUrl,
+    WitnessVkey,
+)
 from gateway.protocols import discover
+from gateway.store.dsn import Dsn
 
 
 class NodeName(str):
@@ -155,9 +163,10 @@ class Settings:
         default=BaseUrl(""),
     )
     tls: TlsFiles = setting("the certificate of listeners", default=TlsFiles())
-    store: Path | None = setting(
-        "the SQLite file; default: DATA/state.sqlite",
-        example="/var/lib/trailgate/state.sqlite",
+    store: StatePlace | None = setting(
+        "grants and objects: a SQLite file, or a PostgreSQL URI for several nodes;"
+        " default: DATA/state.sqlite",
+        example="postgresql://trailgate@db.example/trailgate",
         default=None,
     )
     evidence: EvidenceSettings = setting("the record", default=EvidenceSettings())
@@ -170,8 +179,8 @@ class Settings:
     file: Path | None = field(default=None, init=False)
 
     @property
-    def store_path(self) -> Path:
-        return self.store or self.data / "state.sqlite"
+    def store_place(self) -> Path | Dsn:
+        return self.store.place if self.store else self.data / "state.sqlite"
 
     @property
     def https(self) -> Address | None:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import yaml
 
 from gateway.config.reading import BAD, Reader, Wrong, nearest
+from gateway.store.dsn import SCHEMES, Dsn
 
 SECRET_CAP = 64 * 1024
 
@@ -202,6 +203,43 @@ class Store:
     @property
     def prefix(self) -> str:
         return self.url[5:].partition("/")[2].strip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class StatePlace:
+    """Where state is kept: a file, or a server by its URI, which may hold a password."""
+
+    place: Path | Dsn
+
+    @classmethod
+    def from_node(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            secret = Secret.from_node(reader, node, at)
+            return BAD if secret is BAD else cls._dsn(reader, node, secret.value, at)
+        text = reader.value(node, str, at)
+        if text is BAD:
+            return BAD
+        if "://" not in text:
+            path = reader.value(node, Path, at)
+            return BAD if path is BAD else cls(path)
+        made = cls._dsn(reader, node, text, at)
+        if made is not BAD and made.place.has_password:
+            reader.warn(node, f"{at}: a password stands in the file", 'use {from: "file:PATH"}')
+        return made
+
+    @classmethod
+    def _dsn(cls, reader: Reader, node: yaml.Node, text: str, at: str) -> Any:
+        cure = "write a path, or postgresql://USER@HOST:PORT/DATABASE"
+        if not text.startswith(SCHEMES):
+            return reader.wrong(node, f"{at}: neither a file nor a PostgreSQL URI", cure)
+        try:
+            dsn = Dsn.parse(text)
+        except ValueError as error:
+            return reader.wrong(node, f"{at}: {error}", cure)
+        if dsn.unproven:
+            message = f"{at}: {dsn.unproven} does not prove who answers"
+            reader.warn(node, message, "use sslmode=verify-full and sslrootcert=FILE")
+        return cls(dsn)
 
 
 def _reason(error: Exception) -> str:

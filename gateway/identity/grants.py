@@ -90,6 +90,7 @@ class Grants:
         self.last_seen = float("-inf")
         """Monotonic time at which the store last answered the watch."""
         self._sequence = 0
+        self._look = asyncio.Event()
         self._announced: set[str] = set()
         self._ended_at: dict[str, float] = {}
         self._keeping: set[asyncio.Task[Any]] = set()
@@ -360,7 +361,18 @@ class Grants:
                     forgot_at = time.monotonic()
             except Exception:
                 log.exception("grants cannot be watched: the store does not answer")
-            await asyncio.sleep(SWEEP_EVERY)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self._look.wait(), SWEEP_EVERY)
+        except TimeoutError:
+            return  # nothing was said meanwhile: look all the same
+        self._look.clear()
+
+    def look_now(self) -> None:
+        """Something may have been revoked elsewhere: the watch need not wait for its second."""
+        self._look.set()
 
 
 def _login_below(

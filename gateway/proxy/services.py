@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.model import Session
@@ -27,6 +28,8 @@ class ProxyServices:
     node: str = "gateway"
     server_tls: ssl.SSLContext | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    now: Callable[[], float] = time.time
+    """Seconds since the epoch by the clock that grants expire by."""
 
 
 @dataclass(frozen=True, slots=True)

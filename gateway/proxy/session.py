@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -196,7 +195,10 @@ class Live:
         expires = self.session.grant.expires_at
         if expires > 0:
             self._expiry = asyncio.get_running_loop().call_later(
-                max(0.0, expires - time.time()), self.kill, "expired", "the grant has expired"
+                max(0.0, expires - self._house.services.now()),
+                self.kill,
+                "expired",
+                "the grant has expired",
             )
 
     # --- while it lives --------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 """The seam between what the gateway keeps and the database that keeps it.
 
 Each kind of state has a file beside this one (grants.py, ...) whose SQL is written once, in what
-all databases here understand: named values (`:name`), RETURNING, recursive WITH; no REAL but in
-migrations, no rowid, no PRAGMA.
+all databases here understand: named values (`:name`), RETURNING, ON CONFLICT, recursive WITH; no
+rowid, no PRAGMA. Migrations are written in SQLite's types: TEXT, INTEGER, REAL, BLOB, and `INTEGER
+PRIMARY KEY AUTOINCREMENT`; a truth is an INTEGER, 0 or 1.
 """
 
 from __future__ import annotations
@@ -25,8 +26,15 @@ class Connection(Interface):
     def execute(self, sql: str, values: Values = NOTHING, /) -> Sequence[Row]:
         """Run one statement; the rows that it gives, none where it gives none."""
 
+    def notify(self, topic: str, /) -> None:
+        """Once this is committed, tell every process that what `topic` names has changed."""
+
 
 Work = Callable[[Connection], T]
+"""May be run twice, on a new connection, where an old one was lost before it could commit."""
+Told = Callable[[str], None]
+ANYTHING = ""
+"""The topic of what was not heard in detail: look at everything."""
 
 
 class Database(Interface):
@@ -38,8 +46,18 @@ class Database(Interface):
     async def write(self, work: Work[T]) -> T:
         """Run `work` in one transaction, alone among all writers of all processes.
 
-        What it wrote is there for good once this returned; nothing of it is if it raised.
+        What it wrote is there for good once this returned; nothing of it is if it raised, unless
+        the link to a server broke at the commit itself: StoreFailed says so.
         """
+
+    def when_changed(self, told: Told) -> None:
+        """Call `told` on the loop with each topic that a process notified.
+
+        Some may be missed, or told twice: whoever needs every change looks each second as well.
+        """
+
+    def now(self) -> float:
+        """Seconds since the epoch by the clock that all processes of this database share."""
 
     async def ping(self) -> None:
         """Return if the database answers."""

@@ -14,6 +14,8 @@ from gateway.store.rows import COLUMNS, PLACES, from_row, to_row
 SUBTREE = """WITH RECURSIVE below (id, depth) AS (
     SELECT id, 0 FROM grants WHERE {tops}
     UNION SELECT g.id, below.depth + 1 FROM grants g JOIN below ON g.parent = below.id)"""
+REVOCATIONS = "revocations"
+"""The topic under which each is notified."""
 ALIVE = "revoked_at IS NULL AND expires_at > :now AND (lease_until IS NULL OR lease_until > :now)"
 
 
@@ -220,4 +222,6 @@ def _revoke(
             "INSERT INTO revocations (grant_id, at, by, cause) VALUES (:id, :at, :by, :cause)",
             {"id": revoked, "at": at, "by": by, "cause": cause},
         )
+    if ids:
+        connection.notify(REVOCATIONS)
     return ids

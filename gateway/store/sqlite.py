@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.store.database import NOTHING, Row, Values, Work
+from gateway.store.database import NOTHING, Row, Told, Values, Work
 from gateway.store.interface import StoreFailed
 from gateway.store.migrate import migrate
 
@@ -23,9 +24,14 @@ class SqliteConnection:
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self.raw = raw
+        self.topics: list[str] = []
+        """Notified in the transaction that is under way."""
 
     def execute(self, sql: str, values: Values = NOTHING, /) -> Sequence[Row]:
         return [dict(row) for row in self.raw.execute(sql, dict(values))]
+
+    def notify(self, topic: str, /) -> None:
+        self.topics.append(topic)
 
 
 class SqliteDatabase:
@@ -38,6 +44,7 @@ class SqliteDatabase:
             for side in ("write", "read")
         }
         self._connections: dict[str, SqliteConnection] = {}
+        self._told: list[Told] = []
 
     @classmethod
     async def open(cls, path: Path | str) -> SqliteDatabase:
@@ -79,7 +86,21 @@ class SqliteDatabase:
         return await self._on("read", lambda: work(self._connections["read"]))
 
     async def write(self, work: Work[T]) -> T:
-        return await self._on("write", lambda: _transaction(self._connections["write"], work))
+        def transaction() -> tuple[T, Sequence[str]]:
+            return _transaction(self._connections["write"], work)
+
+        result, topics = await self._on("write", transaction)
+        for topic in dict.fromkeys(topics):
+            for told in self._told:
+                told(topic)
+        return result
+
+    def when_changed(self, told: Told) -> None:
+        """Only of this process's own changes: a file has nobody who tells."""
+        self._told.append(told)
+
+    def now(self) -> float:
+        return time.time()
 
     async def ping(self) -> None:
         await self.read(lambda connection: connection.execute("SELECT 1"))
@@ -93,7 +114,8 @@ class SqliteDatabase:
             thread.shutdown(wait=False)
 
 
-def _transaction(connection: SqliteConnection, work: Work[T]) -> T:
+def _transaction(connection: SqliteConnection, work: Work[T]) -> tuple[T, Sequence[str]]:
+    connection.topics = []
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)
@@ -102,4 +124,4 @@ def _transaction(connection: SqliteConnection, work: Work[T]) -> T:
         if connection.raw.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return result
+    return result, connection.topics

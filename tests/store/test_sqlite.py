@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SQLite store: migrations, its file, several writers, and errors that name the cure."""
+"""The SQLite store: migrations, its file, and errors that name the cure."""
 
 from __future__ import annotations
 
@@ -12,53 +12,21 @@ from pathlib import Path
 
 import pytest
 
+<<<<<<< HEAD
 from gateway.identity.grant_store import GrantStore as GrantPort
 from gateway.model import Grant, Hop, Identity
+=======
+>>>>>>> 306e951 (feat(store): the same state on PostgreSQL)
 from gateway.store.grants import StoredGrants
-from gateway.store.interface import GrantStore, StoreFailed
-from gateway.store.migrate import MIGRATIONS, migrate, statements
+from gateway.store.interface import StoreFailed
+from gateway.store.migrate import migrate, statements
 from gateway.store.sqlite import SqliteConnection, SqliteDatabase
-
-
-def grant(name: str, parent: str | None = None, expires_at: float = 100.0) -> Grant:
-    identity = Identity("corp", "alice", "Alice", "person")
-    return Grant(
-        id=name,
-        origin=identity,
-        groups=("dba",),
-        chain=(Hop("a", True, Identity("ci", "job", kind="workload"), name, "uid"),),
-        narrowing=({"scope": ["orders"]},),
-        parent=parent,
-        root=parent or name,
-        issued_at=1.5,
-        expires_at=expires_at,
-        login={"iss": "corp", "iat": 1},
-        actor_groups=("ci",),
-    )
+from tests.store.grant_samples import add, grant
 
 
 async def opened(path: Path) -> tuple[SqliteDatabase, StoredGrants]:
     database = await SqliteDatabase.open(path)
     return database, StoredGrants(database)
-
-
-async def add(store: StoredGrants, one: Grant, lease: float | None = None) -> str:
-    return await store.add_grant(one, f"sha-{one.id}", lease_until=lease, now=10.0, max_children=64)
-
-
-async def test_a_grant_comes_back_as_it_was_kept_also_after_a_restart(tmp_path: Path) -> None:
-    database, store = await opened(tmp_path / "store.db")
-    seam: GrantStore = store
-    port: GrantPort = store
-    assert seam is port
-    assert await add(store, grant("g1")) == "added"
-    await database.close()
-    database, store = await opened(tmp_path / "store.db")
-    found = await store.grant_by_token("sha-g1")
-    assert found is not None and found.grant == grant("g1")
-    assert await store.grant_by_token("sha-g2") is None
-    await database.close()
-    await database.close()
 
 
 async def test_only_this_user_can_read_the_file(tmp_path: Path) -> None:
@@ -79,45 +47,6 @@ async def test_a_commit_is_synced_and_readers_are_not_kept_waiting(tmp_path: Pat
             return [connection.execute(f"PRAGMA {name}")[0][name] for name in names]
 
         assert await database._on(side, settings) == ["wal", 2, 1]
-    await database.close()
-
-
-async def test_two_stores_on_one_file_see_each_other(tmp_path: Path) -> None:
-    one_file, one = await opened(tmp_path / "store.db")
-    two_file, two = await opened(tmp_path / "store.db")
-    await add(one, grant("g0"))
-    names = [f"g{n}" for n in range(1, 41)]
-    await asyncio.gather(
-        *(add(one if n % 2 else two, grant(name, "g0")) for n, name in enumerate(names))
-    )
-    below = await two.grants_below(("g0",))
-    assert {stored.grant.id for stored in below} == {"g0", *names}
-    assert await one.revoke("g0", "admin", "test", 20.0)
-    sequence, revoked = await two.revocations_after(0)
-    assert set(revoked) == {"g0", *names}
-    assert await two.revocations_after(sequence) == (sequence, ())
-    await one_file.close()
-    await two_file.close()
-
-
-async def test_a_write_that_fails_leaves_nothing_and_the_store_goes_on(tmp_path: Path) -> None:
-    database, store = await opened(tmp_path / "store.db")
-    assert await add(store, grant("g1")) == "added"
-    with pytest.raises(StoreFailed, match="UNIQUE"):
-        await add(store, grant("g1"))
-    assert await add(store, grant("g2")) == "added"
-    assert len(await store.grants_below(None)) == 2
-    await database.close()
-
-
-async def test_hostile_ids_are_values_not_sql(tmp_path: Path) -> None:
-    database, store = await opened(tmp_path / "store.db")
-    await add(store, grant("g1"))
-    hostile = "x' OR '1'='1"
-    assert await store.grant_by_token(hostile) is None
-    assert await store.revoke(hostile, hostile, hostile, 1.0) == ()
-    assert await store.grants_below((hostile,)) == []
-    assert not await store.renew_lease(hostile, 1.0, 1.0)
     await database.close()
 
 
@@ -143,11 +72,6 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreFailed, match="schema 999, this trailgate knows "):
         await SqliteDatabase.open(path)
-
-
-def test_migrations_are_numbered_without_holes() -> None:
-    numbers = sorted(int(path.name[:4]) for path in MIGRATIONS.glob("*.sql"))
-    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_a_migration_that_fails_is_undone_whole_and_tried_again(tmp_path: Path) -> None:
