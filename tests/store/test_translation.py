@@ -40,7 +40,7 @@ def test_values_have_psycopgs_places(sql: str, wanted: str) -> None:
             "-- REAL\nALTER TABLE t ADD c REAL DEFAULT 'REAL'",
             "-- REAL\nALTER TABLE t ADD c DOUBLE PRECISION DEFAULT 'REAL'",
         ),
-        ("CREATE TABLE t (d BLOB, text_of TEXT)", 'CREATE TABLE t (d BYTEA, text_of TEXT COLLATE "C")'),
+        ("CREATE TABLE t (d BLOB, e TEXT)", 'CREATE TABLE t (d BYTEA, e TEXT COLLATE "C")'),
         ("SELECT CAST(a AS TEXT) FROM t", "SELECT CAST(a AS TEXT) FROM t"),
     ],
 )  # fmt: skip

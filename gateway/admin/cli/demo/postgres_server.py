@@ -216,8 +216,8 @@ class PostgresServer:
             raise NoServer(f"preparing the database failed: {done.stderr.strip()}")
         return done.stdout.strip()
 
-    def stop(self) -> None:
-        """Fast shutdown, then remove everything."""
+    def halt(self) -> None:
+        """Fast shutdown; `resume` starts it again with what it holds."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -226,6 +226,14 @@ class PostgresServer:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGQUIT)
                 process.wait(10)
+
+    def resume(self) -> None:
+        """Start what was halted, on the same port. Raises NoServer."""
+        self._start()
+
+    def stop(self) -> None:
+        """Fast shutdown, then remove everything."""
+        self.halt()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
