@@ -171,9 +171,7 @@ async def made(
     await analyst.start()
     stack.push_async_callback(analyst.close)
     limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
-    grants = Grants(
-        StoredGrants(store), limits=limits, now=store.now, ledger=recorder.grants
-    )
+    grants = Grants(StoredGrants(store), limits=limits, now=store.now, ledger=recorder.grants)
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
     metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures, witness.figures))
     services = ProxyServices(

@@ -151,3 +151,43 @@ def test_it_logs_in_at_a_real_target_over_tls(place: Place) -> None:
         code, found = doctor("--config", str(place.settings))
         assert (code, states(found, "targets")) == (1, ["wrong"])
         assert "wrong-password" not in json.dumps(found)
+
+
+def test_a_store_that_cannot_be_written_or_reached_is_wrong(place: Place, closed_port: int) -> None:
+    settings = place.settings.read_text()
+    assert states(doctor("--config", str(place.settings))[1], "store") == ["ok"]
+    for store in (
+        str(place.folder / "none" / "state.sqlite"),
+        str(place.folder),
+        f"postgresql://app:hunter2@127.0.0.1:{closed_port}/state",
+    ):
+        place.settings.write_text(f'{settings}store: "{store}"\n')
+        code, found = doctor("--config", str(place.settings))
+        assert (code, states(found, "store")) == (1, ["wrong"]), store
+        assert "hunter2" not in json.dumps(found)
+
+
+@pytest.mark.live
+def test_it_asks_the_server_that_keeps_the_state(place: Place) -> None:
+    try:
+        server = PostgresServer(tls=True)
+    except NoServer as missing:
+        pytest.skip(str(missing))
+    with server:
+        server.psql(
+            "CREATE ROLE reader LOGIN PASSWORD 'x'; REVOKE CREATE ON SCHEMA public FROM public"
+        )
+        settings = place.settings.read_text()
+        proven = f"sslmode=verify-full&sslrootcert={server.ca_path}"
+        reader = f"postgresql://reader:x@127.0.0.1:{server.port}/postgres?{proven}"
+        for url, said in (
+            (f"{server.url()}?{proven}", ["ok"]),
+            (reader, ["wrong"]),
+            (reader.replace(":x@", ":wrong@"), ["wrong"]),
+        ):
+            place.settings.write_text(f'{settings}store: "{url}"\n')
+            _, found = doctor("--config", str(place.settings))
+            assert states(found, "store") == said, found
+            assert server.password not in json.dumps(found)
+        before = server.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        assert before == "0"

@@ -116,8 +116,8 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def command_json(*arguments: str) -> Any:
+def command_json(*arguments: str, **environment: str) -> Any:
     """The JSON document that a command prints with `-o json`."""
-    run = command(*arguments, "-o", "json")
+    run = command(*arguments, "-o", "json", **environment)
     assert run.stdout, run.stderr
     return json.loads(run.stdout)

@@ -50,7 +50,7 @@ class Place:
         return database
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.live)])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     sqlite = request.param == "sqlite"
     found = Place(tmp_path / "store.db" if sqlite else request.getfixturevalue("dsn"))

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from gateway.identity.grants import GrantStore as GrantPort
+from gateway.identity.grant_store import GrantStore as GrantPort
 from gateway.store.database import ANYTHING, Connection
 from gateway.store.grants import StoredGrants
 from gateway.store.interface import GrantStore, StoreFailed

@@ -24,6 +24,8 @@ from gateway.store.interface import StoreFailed
 from gateway.store.postgresql import ANSWER_SECONDS, LINK_SECONDS, READERS, PostgresDatabase
 from tests.store.grant_samples import add, grant
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 async def database(dsn: Dsn) -> AsyncIterator[PostgresDatabase]:

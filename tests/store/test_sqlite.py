@@ -12,11 +12,6 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
-from gateway.identity.grant_store import GrantStore as GrantPort
-from gateway.model import Grant, Hop, Identity
-=======
->>>>>>> 306e951 (feat(store): the same state on PostgreSQL)
 from gateway.store.grants import StoredGrants
 from gateway.store.interface import StoreFailed
 from gateway.store.migrate import migrate, statements

@@ -66,6 +66,7 @@ LINKS = """SELECT conrelid::regclass::text AS of, confrelid::regclass::text AS t
     FROM pg_constraint WHERE contype = 'f'"""
 
 
+@pytest.mark.live
 async def test_both_schemas_are_the_same(dsn: Dsn) -> None:
     database = await opened(dsn)
     try:

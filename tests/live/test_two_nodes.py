@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two gateways on one PostgreSQL: grants and revocations are everywhere, and each can go."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from gateway.admin.cli.demo.postgres_server import NoServer, PostgresServer
+from tests.live.gateway_process import command, command_json
+from tests.live.test_serve import Served, serving, written
+
+pytestmark = pytest.mark.live
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def state() -> Iterator[PostgresServer]:
+    """Where the gateways keep their state: not the server that they stand before."""
+    try:
+        server = PostgresServer(tls=True)
+    except NoServer as missing:
+        pytest.skip(str(missing))
+    with server:
+        yield server
+
+
+@dataclass
+class Nodes:
+    one: Served
+    two: Served
+    state: PostgresServer
+
+
+def node(folder: Path, name: str, shop: PostgresServer, url: str, limits: str) -> tuple[int, int]:
+    folder.mkdir()
+    ports = written(folder, shop)
+    (folder / "dsn").write_text(url)
+    (folder / "dsn").chmod(0o600)
+    settings = folder / "trailgate.yaml"
+    store = f'node: {name}\nstore: {{from: "file:dsn"}}\n'
+    text = settings.read_text().replace("node: gw-test\n", store)
+    settings.write_text(text.replace("drain_seconds: 5", f"drain_seconds: 5, {limits}"))
+    return ports
+
+
+@pytest.fixture
+def grace(request: pytest.FixtureRequest) -> str:
+    return f"store_grace_seconds: {getattr(request, 'param', 60)}"
+
+
+@pytest.fixture
+def nodes(
+    shop: PostgresServer, state: PostgresServer, tmp_path: Path, grace: str
+) -> Iterator[Nodes]:
+    database = f"state_{next(_numbers)}"
+    state.psql(f"CREATE DATABASE {database}")
+    url = f"{state.url(database)}?sslmode=verify-full&sslrootcert={state.ca_path}"
+    with ExitStack() as stack:
+        served = []
+        for name in ("gw-a", "gw-b"):
+            folder = tmp_path / name
+            ports = node(folder, name, shop, url, grace)
+            served.append(stack.enter_context(serving(folder, ports)))
+        yield Nodes(served[0], served[1], state)
+        logs = "".join((tmp_path / name / "log").read_text() for name in ("gw-a", "gw-b"))
+        told = state.password in logs
+        assert not told
+
+
+def connects(served: Served, token: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(served.dsn(token, user="postgres"), autocommit=True)
+
+
+def child(served: Served, token: str, name: str) -> dict[str, Any]:
+    done = command_json(
+        *("token", "--as", name),
+        **{
+            "TRAILGATE_URL": f"https://127.0.0.1:{served.api}",
+            "TRAILGATE_CA_PATH": served.ca,
+            "TRAILGATE_TOKEN": token,
+        },
+    )
+    return dict(done)
+
+
+def ends_within(link: psycopg.Connection[Any], seconds: float) -> float:
+    """How long it goes on. Fails if longer than `seconds`."""
+    began = time.monotonic()
+    with pytest.raises(psycopg.Error):
+        while time.monotonic() - began < seconds:
+            link.execute("select 1")
+            time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def test_a_grant_of_one_node_logs_in_on_the_other_and_is_revoked_from_either(
+    nodes: Nodes,
+) -> None:
+    root = nodes.one.token("data")
+    agent = child(nodes.two, root, "agent")
+    below = child(nodes.one, agent["token"], "below")
+    assert below["chain"][1:] == ["agent", "below"]
+    with connects(nodes.two, below["token"]) as link, connects(nodes.one, root) as own:
+        assert link.execute("select count(*) from customers").fetchone() == (2,)
+        revoke = command("grants", "revoke", agent["grant"], "--data", str(nodes.one.data))
+        assert revoke.returncode == 0, revoke.stderr
+        assert ends_within(link, 2) < 2
+        assert own.execute("select 1").fetchone() == (1,)
+    for served in (nodes.one, nodes.two):
+        with pytest.raises(psycopg.OperationalError, match="revoked"):
+            connects(served, below["token"])
+
+
+def test_no_revocation_is_lost_whoever_revokes_what_where(nodes: Nodes) -> None:
+    choices, root = random.Random(7), nodes.one.token("data")
+    both = (nodes.one, nodes.two)
+    agents = [child(both[n % 2], root, f"agent-{n}") for n in range(8)]
+    with ExitStack() as stack:
+        links = [
+            stack.enter_context(connects(served, agent["token"]))
+            for agent in agents
+            for served in both
+        ]
+        with ThreadPoolExecutor(4) as pool:
+            asked = [
+                pool.submit(
+                    command,
+                    *("grants", "revoke", agent["grant"]),
+                    *("--data", str(choices.choice(both).data)),
+                )
+                for agent in agents
+                for _ in range(2)
+            ]
+        # Whoever comes second finds nothing in force, or the grant revoked: never an error of ours.
+        assert {one.result().returncode for one in asked} <= {0, 1}
+        for link in links:
+            ends_within(link, 2)
+
+
+@pytest.mark.fault
+def test_one_node_is_killed_and_the_other_serves_on(nodes: Nodes) -> None:
+    root = nodes.one.token("data")
+    with connects(nodes.two, root) as link:
+        link.execute("select 1")
+        nodes.one.child.send_signal(signal.SIGKILL)
+        nodes.one.child.wait()
+        assert link.execute("select count(*) from customers").fetchone() == (2,)
+        agent = child(nodes.two, root, "after")
+        with connects(nodes.two, agent["token"]) as another:
+            assert another.execute("select 1").fetchone() == (1,)
+            command("grants", "revoke", agent["grant"], "--data", str(nodes.two.data))
+            ends_within(another, 2)
+
+
+class Load:
+    """Statements on one session without a pause, until stopped; what went wrong, if anything."""
+
+    def __init__(self, link: psycopg.Connection[Any]) -> None:
+        self.done = 0
+        self.error: psycopg.Error | None = None
+        self._link = link
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._link.execute("select count(*) from customers")
+                self.done += 1
+        except psycopg.Error as error:
+            self.error = error
+
+    def more(self, count: int) -> None:
+        """Wait until so many more are done."""
+        goal, end = self.done + count, time.monotonic() + 30
+        while self.done < goal and self.error is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+
+@pytest.mark.fault
+def test_the_database_restarts_under_load_and_sessions_go_on(nodes: Nodes) -> None:
+    root = nodes.one.token("data")
+    agent = child(nodes.one, root, "agent")
+    with connects(nodes.one, agent["token"]) as one, connects(nodes.two, agent["token"]) as two:
+        loads = [Load(one), Load(two)]
+        nodes.state.halt()
+        try:
+            for load in loads:
+                load.more(200)
+            assert nodes.one.get("/readyz").status_code == 503
+            # Without the store nobody comes in.
+            with pytest.raises(psycopg.OperationalError, match="trailgate"):
+                connects(nodes.two, root)
+        finally:
+            nodes.state.resume()
+        for load in loads:
+            load.more(200)
+        assert [load.error for load in loads] == [None, None]
+        with connects(nodes.two, root) as again:
+            again.execute("select 1")
+        # What is revoked now is heard: the listeners are back, or the poll is.
+        revoke = command("grants", "revoke", agent["grant"], "--data", str(nodes.two.data))
+        assert revoke.returncode == 0, revoke.stderr
+        end = time.monotonic() + 2
+        while any(load.error is None for load in loads) and time.monotonic() < end:
+            time.sleep(0.01)
+        for load in loads:
+            assert load.error is not None
+            load.stop()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("grace", [1], indirect=True)
+def test_past_the_grace_sessions_end(nodes: Nodes) -> None:
+    root = nodes.one.token("data")
+    with connects(nodes.one, root) as link:
+        link.execute("select 1")
+        nodes.state.halt()
+        try:
+            ends_within(link, 15)
+        finally:
+            nodes.state.resume()
+    began = time.monotonic()
+    while nodes.one.get("/readyz").status_code != 200:
+        assert time.monotonic() - began < 20
+    with connects(nodes.one, root) as again:
+        assert again.execute("select 1").fetchone() == (1,)
