@@ -82,6 +82,48 @@ class WitnessSettings:
             )
 
 
+DAYS = (1, 36_500)
+"""The fewest and the most that may be asked for."""
+
+
+def check_days(value: int, key: str) -> None:
+    """Raises Wrong."""
+    if not DAYS[0] <= value <= DAYS[1]:
+        raise Wrong(f"{value} days is out of bounds; write {DAYS[0]} to {DAYS[1]}", key)
+
+
+@dataclass(frozen=True, slots=True)
+class LockSettings:
+    """S3 Object Lock, asked for with each object; the buckets must have it turned on."""
+
+    mode: Literal["governance", "compliance"] = setting(
+        "governance: some may still lift it; compliance: nobody may, root included"
+    )
+    days: int = setting(
+        "how long no object of the evidence can be deleted; a `retention` object goes before it",
+        default=400,
+    )
+    keys_days: int = setting(
+        "how long no wrapped key can be deleted, and so no session be erased", default=7
+    )
+
+    def __post_init__(self) -> None:
+        check_days(self.days, "days")
+        check_days(self.keys_days, "keys_days")
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogSettings:
+    """Closed journal files that wait to be published."""
+
+    soft_bytes: int = setting("from here on the log and a metric say so", default=1 << 30)
+    hard_bytes: int = setting("from here on no new session is let in", default=8 << 30)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.soft_bytes <= self.hard_bytes:
+            raise Wrong("soft_bytes is 1 or more, hard_bytes no less", "soft_bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceSettings:
     """Where the record goes, and how sure each frame must be before bytes move on."""
@@ -108,6 +150,10 @@ class EvidenceSettings:
     compression: Literal["lz4", "zstd", "none"] = setting(
         "of payloads, before sealing", default="lz4"
     )
+    lock: LockSettings | None = setting(
+        "S3: Object Lock of what is published; default: the bucket's own", default=None
+    )
+    backlog: BacklogSettings = setting("what may wait to be published", default=BacklogSettings())
     witness: WitnessSettings | None = setting("who cosigns the log; default: nobody", default=None)
 
 
@@ -221,6 +267,9 @@ def _check_listeners(reader: Reader, root: yaml.Node) -> None:
 def _check_evidence(reader: Reader, settings: Settings, root: yaml.Node) -> None:
     """Both folders, or both S3 with one prefix: an auditor finds one by the other."""
     to, keys = settings.evidence.to, settings.evidence.keys
+    if settings.evidence.lock is not None and (to is None or not to.bucket):
+        cure = "remove lock, or write to: s3://BUCKET/PREFIX"
+        reader.wrong(root, "evidence: `lock` is for S3; a folder has no Object Lock", cure)
     if keys is None:
         return
     if to is None or bool(to.bucket) != bool(keys.bucket) or to.prefix != keys.prefix:

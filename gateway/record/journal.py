@@ -45,6 +45,7 @@ class Journal:
         on_rotate: Callable[[int], None],
         on_closed: Callable[[Path, Header, int], None],
         on_failed: Callable[[str], None],
+        may_grow: Callable[[], str] = lambda: "",
     ) -> None:
         self._folder = folder
         self._make_header = make_header
@@ -56,6 +57,7 @@ class Journal:
         self._on_rotate = on_rotate
         self._on_closed = on_closed
         self._on_failed = on_failed
+        self._may_grow = may_grow
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "trailgate-journal")
         self._maker = ThreadPoolExecutor(1, "trailgate-journal-next")
@@ -132,6 +134,8 @@ class Journal:
             raise RecordFailed(f"a frame of {need} bytes: the format allows {MOST_FRAME}")
         if self.file.at + need <= self.file.limit:
             return self.file
+        if cause := self._may_grow():
+            raise RecordFailed(cause)
         size = need + self.reserved + _FOOTER_BYTES + _HEADER_BYTES
         if self._spare is None or self._spare.size < size:
             self._spare = self._make_or_raise(max(size, self._file_bytes))
@@ -228,7 +232,8 @@ class Journal:
         self._aging = None
         if self._stopped or self.failed:
             return
-        if self.file.frames and self._spare is not None and self._fits(self._spare):
+        ready = self._spare is not None and self._fits(self._spare) and not self._may_grow()
+        if self.file.frames and ready:
             self._rotate()
         else:
             wait = self._rotate_seconds if not self.file.frames else min(1.0, self._rotate_seconds)

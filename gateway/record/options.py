@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.record.backlog import Marks
 from gateway.record.recipients import Recipient
 from gateway.record.shipping import Publish
 
@@ -30,6 +31,8 @@ class RecorderOptions:
     refuse: Callable[[], str] = lambda: ""
     """Why no new session may be opened at the moment, for a reason outside the record; empty:
     it may."""
+    marks: Marks = Marks()
+    """Of what may wait to be published."""
     file_bytes: int = 64 << 20
     rotate_seconds: float = 60.0
     sync_seconds: float = 0.02

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.model import Grant, Level, RecordFailed
 from gateway.record import policies, seal
+from gateway.record.backlog import Backlog
 from gateway.record.durable import explain
 from gateway.record.frames import Header
 from gateway.record.grants import GrantRecords
@@ -61,7 +62,8 @@ class NodeRecorder:
             started.tiles, options.node, options.checkpoint_seconds, self._fail_with,
             options.heartbeat_seconds,
         )  # fmt: skip
-        self._shipper = Shipper(self._log, options.publish)
+        self._backlog = Backlog(options.marks)
+        self._shipper = Shipper(self._log, options.publish, self._backlog)
         self._log.on_signed = self._shipper.sweep
         self._openings = Openings(
             self._folder, recovery.next_number, recovery.ordinal, sync, self._was_opened,
@@ -136,7 +138,7 @@ class NodeRecorder:
             self._folder, self._header, recovery.next_number, file_bytes=options.file_bytes,
             rotate_seconds=options.rotate_seconds, sync_seconds=options.sync_seconds,
             sync=self._sync, on_rotate=self._saver.rotated, on_closed=self._shipper.add,
-            on_failed=self._failed_with,
+            on_failed=self._failed_with, may_grow=self._backlog.refuse,
         )  # fmt: skip
         self._needed_from(recovery.next_number)
         self._log.journal_synced = self._journal_synced
@@ -220,7 +222,8 @@ class NodeRecorder:
     def _admit(self) -> None:
         """Refuse new sessions while there is no room to go on. Raises RecordFailed."""
         self._journal.check()
-        if cause := self._journal.full or self._log.stuck or self._options.refuse():
+        full = self._journal.full or self._log.stuck or self._backlog.refuse()
+        if cause := full or self._options.refuse():
             raise RecordFailed(cause)
 
     def _write_open(self, session: RecordedSession, meta: Mapping[str, Any]) -> None:
@@ -334,7 +337,6 @@ class NodeRecorder:
     def figures(self) -> Mapping[str, float]:
         """For /metrics."""
         journal = self._journal
-        files, bytes_ = self._shipper.waiting
         live = self._sessions.values()
         return {
             "frames": journal.frames + journal.file.frames,
@@ -342,8 +344,10 @@ class NodeRecorder:
             "payload_bytes": self._payload_bytes + sum(one.payload_bytes for one in live),
             "open_sessions": len(self._sessions) - self.grants.open_count,
             "open_grants": self.grants.open_count,
-            "journal_files_waiting": files,
-            "journal_bytes_waiting": bytes_,
+            "journal_files_waiting": self._backlog.files,
+            "journal_bytes_waiting": self._backlog.bytes,
+            "journal_oldest_waiting_seconds": self._backlog.oldest_seconds,
+            "backlog_level": self._backlog.level,
             "published": self._shipper.published,
             "publish_failures": self._shipper.failures,
             "syncs": journal.syncs,

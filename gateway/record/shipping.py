@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.record.backlog import Backlog
 from gateway.record.frames import Header
 from gateway.record.log import NodeLog
 
@@ -38,11 +40,11 @@ class _Named:
 class Shipper:
     """Publishes one file after another. What cannot be published is kept for the next start."""
 
-    def __init__(self, node_log: NodeLog, publish: Publish) -> None:
+    def __init__(self, node_log: NodeLog, publish: Publish, backlog: Backlog) -> None:
         self._log = node_log
         self._publish = publish
+        self._backlog = backlog
         self._queue: asyncio.Queue[_Closed] = asyncio.Queue()
-        self._waiting: dict[int, _Closed] = {}
         self._named: dict[int, _Named] = {}
         self._task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -51,11 +53,6 @@ class Shipper:
         """Files from this number on are what a recovery reads."""
         self.failures = 0
         self.published = 0
-
-    @property
-    def waiting(self) -> tuple[int, int]:
-        """Files that are not published, and their bytes."""
-        return len(self._waiting), sum(one.bytes for one in self._waiting.values())
 
     @property
     def named(self) -> tuple[int, ...]:
@@ -67,8 +64,9 @@ class Shipper:
 
     def add(self, path: Path, header: Header, frames: int) -> None:
         """A file that was closed and synced."""
-        closed = _Closed(path, header, frames, path.stat().st_size)
-        self._waiting[header.number] = closed
+        found = path.stat()
+        closed = _Closed(path, header, frames, found.st_size)
+        self._backlog.add(header.number, found.st_size, max(0.0, time.time() - found.st_mtime))
         self._idle.clear()
         self._queue.put_nowait(closed)
 
@@ -105,7 +103,7 @@ class Shipper:
             self.published += 1
         else:
             path.unlink()
-        del self._waiting[header.number]
+        self._backlog.remove(header.number)
         self.sweep()
 
     def sweep(self) -> None:

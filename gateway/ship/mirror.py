@@ -22,6 +22,8 @@ class MirrorStore(Interface):
     async def publish_bytes(self, object_name: str, body: bytes) -> None: ...
     async def overwrite(self, object_name: str, body: bytes) -> None: ...
     async def names(self, below: str) -> set[str]: ...
+    async def wraps(self, session: str) -> dict[str, bytes]: ...
+    async def erase_keys(self, session: str) -> None: ...
 
 
 class LogMirror:
@@ -32,6 +34,7 @@ class LogMirror:
         self._keys = keys or evidence.parent / "keys"
         self._store = store
         self._shipped: set[str] | None = None
+        self._passing = asyncio.Lock()
         self._sizes: dict[str, int] = {}
         self._cosigned_at: dict[Path, int] = {}
         self.backlog = 0
@@ -59,6 +62,25 @@ class LogMirror:
 
     async def mirror(self) -> None:
         """One pass. Safe to repeat after a crash at any point of an earlier one."""
+        async with self._passing:
+            await self._pass()
+
+    async def wraps(self, session: str) -> dict[str, bytes]:
+        """The wrapped keys of a session that the store has. Raises ShipFailed."""
+        return await self._store.wraps(session)
+
+    async def erase(self, session: str) -> None:
+        """Delete a session's wrapped keys in the store; those here must be gone before.
+
+        Not while a pass runs: it may hold a wrap that it read before. Raises ShipFailed.
+        """
+        async with self._passing:
+            await self._store.erase_keys(session)
+            below = f"keys/{session}/"
+            if self._shipped is not None:
+                self._shipped = {one for one in self._shipped if not one.startswith(below)}
+
+    async def _pass(self) -> None:
         if self._shipped is None:
             # What an earlier process shipped; a name that is there was verified when it was put.
             self._shipped = await self._store.names("log/") | await self._store.names("policy/")

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,25 @@ from gateway.ship.digest import require_digest, require_name
 MOST_BYTES = 5 * 1024**3
 """S3's limit for one put. Multipart uploads have no SHA-256 of the whole, so they are not used."""
 
+MOST_WRAP = 65536
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What is asked for with each object that never changes (S3 Object Lock)."""
+
+    mode: str
+    """governance or compliance."""
+    days: int
+    keys_days: int
+
+    def asked(self, name: str, now: datetime) -> dict[str, Any]:
+        """The parameters of a put."""
+        days = self.keys_days if name.startswith("keys/") else self.days
+        until = now.replace(microsecond=0) + timedelta(days=days)
+        return {"ObjectLockMode": self.mode.upper(), "ObjectLockRetainUntilDate": until}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,10 @@ class S3Options:
     endpoint_url: str | None = None
     region: str | None = None
     threads: int = 4
+    lock: ObjectLock | None = None
+    read_back: bool = False
+    """Read every object once it is put, whatever checksum the store says that it has."""
+    attempts: int = 2
 
     def client(self) -> Any:
         """A boto3 client whose errors come soon, since the spool is the one that retries."""
@@ -37,7 +60,7 @@ class S3Options:
         settings = Config(
             connect_timeout=10,
             read_timeout=60,
-            retries={"total_max_attempts": 2, "mode": "standard"},
+            retries={"total_max_attempts": self.attempts, "mode": "standard"},
             max_pool_connections=self.threads,
         )
         return boto3.client(
@@ -57,6 +80,8 @@ class S3Publisher:
     ) -> None:
         options = options or S3Options()
         self._client = options.client()
+        self._lock = options.lock
+        self._read_back = options.read_back
         self._bucket = bucket
         self._keys_bucket = keys_bucket or bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
@@ -85,6 +110,17 @@ class S3Publisher:
         """The names of all objects below `below`, which ends with a slash."""
         return await self._off_the_loop(lambda: self._names(below))
 
+    async def wraps(self, session: str) -> dict[str, bytes]:
+        """The wrapped keys of a session, by their names below keys/. Raises ShipFailed."""
+        return await self._off_the_loop(lambda: self._wraps(session))
+
+    async def erase_keys(self, session: str) -> None:
+        """Delete every version of every wrapped key of a session.
+
+        Raises ShipFailed: while they are locked, or where s3:DeleteObjectVersion is not given.
+        """
+        await self._off_the_loop(lambda: self._erase_keys(session))
+
     async def _off_the_loop(self, work: Callable[[], T]) -> T:
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -112,38 +148,60 @@ class S3Publisher:
     def _put(self, name: str, body: Any, digest: bytes, only_new: bool) -> None:
         from botocore.exceptions import ClientError
 
-        checksum = base64.b64encode(digest).decode()
-        condition = {"IfNoneMatch": "*"} if only_new else {}
+        asked: dict[str, Any] = {"ChecksumSHA256": base64.b64encode(digest).decode()}
+        lock: dict[str, Any] = {}
+        if only_new:
+            asked["IfNoneMatch"] = "*"
+            lock = self._lock.asked(name, datetime.now(UTC)) if self._lock else {}
         try:
-            self._client.put_object(
-                **self._place(name), Body=body, ChecksumSHA256=checksum, **condition
-            )
+            self._client.put_object(**self._place(name), Body=body, **asked, **lock)
         except ClientError as error:
             # 412: someone was first. With equal bytes that was us, before a crash.
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 412:
                 raise
             self._require_equal(name, digest, ShipConflict)
         else:
-            self._require_equal(name, digest, ShipFailed)
+            self._require_locked(name, self._require_equal(name, digest, ShipFailed), lock)
 
-    def _require_equal(self, name: str, digest: bytes, failure: type[ShipFailed]) -> None:
-        if (found := self._stored_digest(name)) != digest:
+    def _require_equal(self, name: str, digest: bytes, failure: type[ShipFailed]) -> dict[str, Any]:
+        """What the store says of an object that holds these bytes."""
+        head, found = self._stored(name)
+        if found != digest:
             place = self._place(name)
             raise failure(
                 f"s3://{place['Bucket']}/{place['Key']}: holds other bytes (SHA-256 "
                 f"{found.hex()}) than ours ({digest.hex()}); evidence is never overwritten"
             )
+        return head
 
-    def _stored_digest(self, name: str) -> bytes:
-        """By the store's own checksum; by reading the object where the store keeps none."""
+    def _require_locked(self, name: str, head: dict[str, Any], lock: dict[str, Any]) -> None:
+        """A store that takes the lock's headers and forgets them would keep nothing."""
+        if not lock:
+            return
+        mode, until = head.get("ObjectLockMode"), head.get("ObjectLockRetainUntilDate")
+        asked = lock["ObjectLockRetainUntilDate"]
+        if mode != lock["ObjectLockMode"] or until is None or until < asked:
+            raise ShipFailed(
+                f"s3://{self._place(name)['Bucket']}: says that {name} is locked by {mode} until "
+                f"{until}, not by {lock['ObjectLockMode']} until {asked}: turn Object Lock on for "
+                "the bucket, and allow s3:GetObjectRetention"
+            )
+
+    def _stored(self, name: str) -> tuple[dict[str, Any], bytes]:
+        """(what the store says of the object, SHA-256 of its bytes).
+
+        By the store's own checksum; by reading the object where the store keeps none, or is not
+        to be believed.
+        """
         place = self._place(name)
-        head = self._client.head_object(**place, ChecksumMode="ENABLED")
-        if head.get("ChecksumSHA256") and head.get("ChecksumType") != "COMPOSITE":
-            return base64.b64decode(head["ChecksumSHA256"])
+        head: dict[str, Any] = self._client.head_object(**place, ChecksumMode="ENABLED")
+        told = head.get("ChecksumSHA256") if head.get("ChecksumType") != "COMPOSITE" else None
+        if told and not self._read_back:
+            return head, base64.b64decode(told)
         stored = hashlib.sha256()
         for chunk in self._client.get_object(**place)["Body"].iter_chunks(1 << 20):
             stored.update(chunk)
-        return stored.digest()
+        return head, stored.digest()
 
     def _names(self, below: str) -> set[str]:
         place = self._place(below + "x")
@@ -153,6 +211,31 @@ class S3Publisher:
         )
         found = (item["Key"] for page in pages for item in page.get("Contents", []))
         return {below + key[len(start) :] for key in found}
+
+    def _wraps(self, session: str) -> dict[str, bytes]:
+        found = {}
+        for name in self._names(f"keys/{session}/"):
+            with self._client.get_object(**self._place(name))["Body"] as body:
+                found[name.removeprefix("keys/")] = body.read(MOST_WRAP)
+        return found
+
+    def _erase_keys(self, session: str) -> None:
+        for key, version in self._versions(session):
+            self._client.delete_object(Bucket=self._keys_bucket, Key=key, VersionId=version)
+        if left := [key for key, _ in self._versions(session)]:
+            raise ShipFailed(f"s3://{self._keys_bucket}/{left[0]}: was deleted and is still there")
+
+    def _versions(self, session: str) -> list[tuple[str, str]]:
+        below = self._place(f"keys/{session}/x")["Key"].removesuffix("x")
+        pages = self._client.get_paginator("list_object_versions").paginate(
+            Bucket=self._keys_bucket, Prefix=below
+        )
+        return [
+            (one["Key"], one["VersionId"])
+            for page in pages
+            for kind in ("Versions", "DeleteMarkers")
+            for one in page.get(kind, [])
+        ]
 
 
 def _digest(body: bytes) -> bytes:
