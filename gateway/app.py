@@ -140,6 +140,7 @@ class Gateway:
         parts = self._parts
         if dict(objects.recipients) != dict(self.objects.recipients):
             log.warning("recipients changed: they are used from the next start on")
+        await parts.keeping.declare(objects)
         await record_policies(parts.recorder, policies)
         self.objects = parts.targets.objects = objects
         await parts.issuers.replace(issuers, names_of(objects))
@@ -173,6 +174,7 @@ def _services(settings: Settings, parts: Parts, url: str) -> Services:
         ready={"record": record, "store": store},
         metrics=parts.metrics.registry,
         check_details=complaint,
+        keeping=parts.keeping,
         ca_pem=ca.read_text("utf-8") if ca else "",
     )
 

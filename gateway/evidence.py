@@ -16,10 +16,12 @@ from prometheus_client.registry import Collector
 
 from gateway.config import Settings
 from gateway.config.values import Store
+from gateway.record.declared import FOR_EVER, Retention
+from gateway.record.places import Reach
 from gateway.ship import ShipConflict, ShipFailed
 from gateway.ship.folder import FolderPublisher
 from gateway.ship.mirror import LogMirror
-from gateway.ship.s3 import S3Options, S3Publisher
+from gateway.ship.s3 import ObjectLock, S3Options, S3Publisher
 from gateway.ship.spool import Spool
 from gateway.ship.witness import WitnessClient, WitnessKey
 
@@ -36,6 +38,9 @@ class Evidence:
 
     folder: Path
     spool: Spool
+    place: Path | str
+    """Where it can be read: the folder, or s3://..."""
+    reach: Reach = Reach()
     keys_url: str = "../keys"
     """Where README.json says that the wrapped keys lie."""
     mirror: LogMirror | None = None
@@ -63,19 +68,23 @@ async def _mirrored(mirror: LogMirror) -> None:
 
 
 @asynccontextmanager
-async def opened_evidence(settings: Settings) -> AsyncIterator[Evidence]:
+async def opened_evidence(
+    settings: Settings, retention: Retention = FOR_EVER
+) -> AsyncIterator[Evidence]:
     """The evidence's place; at the end the log is mirrored a last time. Raises OSError."""
     to = settings.evidence.to
     if to is None or not to.bucket:
         folder = Path(to.url) if to else settings.data / "evidence"
-        yield Evidence(folder, Spool(FolderPublisher(folder)))
+        yield Evidence(folder, Spool(FolderPublisher(folder)), folder)
         return
     folder = settings.data / "evidence"
-    publisher = _s3(settings, to)
+    publisher = _s3(settings, to, retention)
     mirror = LogMirror(folder, publisher, folder.parent / "keys")
     mirroring = asyncio.ensure_future(_mirrored(mirror))
     try:
-        yield Evidence(folder, Spool(publisher), _keys_url(settings, to), mirror)
+        given, keys_url = settings.evidence, _keys_url(settings, to)
+        reach = Reach(endpoint_url=given.endpoint, region=given.region)
+        yield Evidence(folder, Spool(publisher), to.url, reach, keys_url, mirror)
     finally:
         mirroring.cancel()
         await asyncio.gather(mirroring, return_exceptions=True)
@@ -83,9 +92,14 @@ async def opened_evidence(settings: Settings) -> AsyncIterator[Evidence]:
         publisher.close()
 
 
-def _s3(settings: Settings, to: Store) -> S3Publisher:
-    given = settings.evidence
-    options = S3Options(endpoint_url=given.endpoint, region=given.region)
+def _s3(settings: Settings, to: Store, retention: Retention) -> S3Publisher:
+    given, lock = settings.evidence, None
+    if given.lock is not None:
+        days = retention.sessions or given.lock.days
+        lock = ObjectLock(given.lock.mode, days, given.lock.keys_days)
+    # Amazon's own checks what it stores against the checksum; of others nobody knows.
+    read_back = given.endpoint is not None
+    options = S3Options(given.endpoint, given.region, lock=lock, read_back=read_back)
     keys = given.keys.bucket if given.keys else None
     return S3Publisher(to.bucket, to.prefix, options, keys_bucket=keys)
 
@@ -115,6 +129,10 @@ class Witnessed:
         if client is None or client.silent_seconds <= self._refuse_after:
             return ""
         return f"no witness has cosigned for {client.silent_seconds:.0f} seconds: {client.cause}"
+
+    def has(self, leaves: int) -> bool:
+        """Whether the witness has cosigned so many leaves; true where there is none."""
+        return self._client is None or self._client.size >= leaves
 
     def figures(self) -> Mapping[str, float]:
         client = self._client
@@ -167,7 +185,7 @@ class RecordMetrics(Collector):
 
 
 _SUMS = (
-    {"witness_failures"}
+    {"witness_failures", "erasures"}
     | {"frames", "bytes", "payload_bytes", "syncs", "sync_seconds"}
     | {
         "published",

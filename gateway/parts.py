@@ -23,6 +23,7 @@ from gateway.identity.grants import SWEEP_EVERY, Grants
 from gateway.identity.grants import Limits as GrantLimits
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
+from gateway.keeping import Keeping, retention_of
 from gateway.model import Level
 from gateway.policy.documents import PolicySet
 from gateway.protocols import discover
@@ -33,6 +34,7 @@ from gateway.proxy.listener import Proxy, ProxyServices
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.tls import server_context
 from gateway.proxy.watched import Watch, WatchedPolicy
+from gateway.record.backlog import Marks
 from gateway.record.recipients import Recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
 from gateway.store.database import Database
@@ -58,6 +60,7 @@ class Parts:
     metrics: Metrics
     certificate: Certificate
     targets: Targets
+    keeping: Keeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,9 @@ async def _recorder(
         keys_url=evidence.keys_url,
         compression=settings.evidence.compression,
         refuse=witness.refuse,
+        keys_elsewhere=evidence.mirror,
+        witnessed=witness.has,
+        marks=Marks(settings.evidence.backlog.soft_bytes, settings.evidence.backlog.hard_bytes),
     )
     return await NodeRecorder.start(options)
 
@@ -158,7 +164,8 @@ async def made(
     """Make every part; `stack` ends them in the opposite order. Raises what each of them does."""
     policies = place.load()
     certificate = certificate_of(settings)
-    evidence = await stack.enter_async_context(opened_evidence(settings))
+    retention = retention_of(objects)
+    evidence = await stack.enter_async_context(opened_evidence(settings, retention))
     store = await opened(settings.store_place)
     stack.push_async_callback(store.close)
     issuers = Issuers(issuers_of(objects), names=names_of(objects))
@@ -166,6 +173,8 @@ async def made(
     witness = await stack.enter_async_context(witnessed(settings, evidence.folder))
     recorder = await _recorder(settings, objects, evidence, witness)
     stack.push_async_callback(recorder.stop)
+    keeping = Keeping(recorder, evidence.place, evidence.reach)
+    await keeping.declare(objects)
     await record_policies(recorder, policies)
     analyst = Analyst()
     await analyst.start()
@@ -191,11 +200,21 @@ async def made(
     store.when_changed(lambda topic: grants.look_now())
     await grants.start()
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
-    await stack.enter_async_context(background(*watches))
+    await stack.enter_async_context(background(*watches, recorder.keeping.expiry.run()))
     stack.push_async_callback(proxy.drain, settings.limits.drain_seconds)
     targets = Targets(objects, tls=True)
     return Parts(
-        evidence, store, issuers, grants, recorder, policy, proxy, metrics, certificate, targets
+        evidence,
+        store,
+        issuers,
+        grants,
+        recorder,
+        policy,
+        proxy,
+        metrics,
+        certificate,
+        targets,
+        keeping,
     )
 
 

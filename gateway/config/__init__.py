@@ -2,6 +2,7 @@
 """From files to typed settings and objects; every mistake is reported at once, at its place."""
 
 from gateway.config.declaring import load_objects, yaml_files
+from gateway.config.keeping import LegalHoldObject, RetentionObject
 from gateway.config.objects import (
     AgentObject,
     IssuerObject,
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "EvidenceSettings",
     "IssuerObject",
+    "LegalHoldObject",
     "LimitSettings",
     "Mistake",
     "NodeName",
@@ -36,6 +38,7 @@ __all__ = [
     "Place",
     "PublicKey",
     "RecipientObject",
+    "RetentionObject",
     "Secret",
     "Settings",
     "Store",

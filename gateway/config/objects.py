@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gateway.config.keeping import LegalHoldObject, RetentionObject
 from gateway.config.values import Address, ObjectName, PublicKey, Secret
 from gateway.model import Credential, Target, Tls
 
-LATER = ("access", "webhook", "retention", "legal_hold")
+LATER = ("access", "webhook")
 """Kinds that the design knows and this version does not carry out."""
 
 
@@ -142,6 +143,8 @@ KINDS: dict[str, type] = {
     "agent": AgentObject,
     "person": PersonObject,
     "recipient": RecipientObject,
+    "retention": RetentionObject,
+    "legal_hold": LegalHoldObject,
 }
 
 
@@ -155,6 +158,8 @@ class Objects:
     agents: Mapping[str, AgentObject] = field(default_factory=dict)
     persons: Mapping[str, PersonObject] = field(default_factory=dict)
     recipients: Mapping[str, RecipientObject] = field(default_factory=dict)
+    retentions: Mapping[str, RetentionObject] = field(default_factory=dict)
+    legal_holds: Mapping[str, LegalHoldObject] = field(default_factory=dict)
 
     def target(self, name: str) -> Target | None:
         return self.targets.get(name)

@@ -49,6 +49,8 @@ def check_doubles(written: list[Written]) -> None:
 def _claimed(one: Written) -> Iterator[tuple[tuple[str, ...], str, yaml.Node]]:
     """What an object has for itself: a key, what to say if another has it, and where."""
     yield (one.kind, one.name), "is declared twice", one.node
+    if one.kind == "retention":
+        yield ("retention",), "is a second one; one period holds for all sessions", one.node
     if one.kind in ("agent", "person"):
         yield ("name", one.name), "has the name of another agent or person", one.node
     if one.kind == "issuer":
@@ -81,6 +83,8 @@ def check_references(written: list[Written], kinds: Iterable[str]) -> None:
             _CHECKS[one.kind](one)
         if one.kind == "target":
             _check_names(one, "credentials", one.value.credentials, "credential", names)
+        if one.kind == "legal_hold":
+            _check_hold(one, names["target"])
         for issuer, _ in _identities(one):
             _check_names(one, "issuer", [issuer], "issuer", names)
 
@@ -147,6 +151,14 @@ def _check_recipient(one: Written) -> None:
     except BadKey as error:
         message, _, cure = str(error).partition(": ")
         one.reader.wrong(one.at("key"), f"recipient {one.name}.key: {message}", cure)
+
+
+def _check_hold(one: Written, targets: list[str]) -> None:
+    for name in one.value.sessions.targets:
+        if name not in targets:
+            # A target that was taken out may have sessions that must be kept.
+            message = f"legal_hold {one.name}: no target {name!r} is declared"
+            one.reader.warn(one.at("sessions"), message, nearest(name, targets))
 
 
 def _check_person(one: Written) -> None:

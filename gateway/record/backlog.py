@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 log = logging.getLogger("trailgate.record")
@@ -66,6 +66,15 @@ class Backlog:
             f"{self.bytes // _MIB} MiB of the record wait to be published, and the hard mark is "
             f"{self._marks.hard // _MIB}: see why evidence does not leave this machine"
         )
+
+    def figures(self) -> Mapping[str, float]:
+        """For /metrics."""
+        return {
+            "journal_files_waiting": self.files,
+            "journal_bytes_waiting": self.bytes,
+            "journal_oldest_waiting_seconds": self.oldest_seconds,
+            "backlog_level": self.level,
+        }
 
     def _weigh(self) -> None:
         marks, before = self._marks, self.level

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.record.backlog import Marks
+from gateway.record.erasing import Elsewhere, no_witness
 from gateway.record.recipients import Recipient
 from gateway.record.shipping import Publish
 
@@ -31,6 +32,10 @@ class RecorderOptions:
     refuse: Callable[[], str] = lambda: ""
     """Why no new session may be opened at the moment, for a reason outside the record; empty:
     it may."""
+    keys_elsewhere: Elsewhere | None = None
+    """Where wrapped keys lie besides the folder keys/."""
+    witnessed: Callable[[int], bool] = no_witness
+    """Whether the witness has cosigned so many leaves; true where there is none."""
     marks: Marks = Marks()
     """Of what may wait to be published."""
     file_bytes: int = 64 << 20

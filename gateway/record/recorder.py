@@ -18,6 +18,7 @@ from gateway.record.durable import explain
 from gateway.record.frames import Header
 from gateway.record.grants import GrantRecords
 from gateway.record.journal import Journal
+from gateway.record.keeping import Keeping
 from gateway.record.log import File, NodeLog, now_text
 from gateway.record.noted import Noted
 from gateway.record.openings import Opening, Openings
@@ -72,6 +73,7 @@ class NodeRecorder:
         self._saver = StateSaver(
             self._folder, self._keys, self._log, self._openings, self._state, self._needed_from
         )
+        self.keeping = Keeping(options, self._keys, started.tiles, self._log, self._is_open)
         self._sync = sync
         self.grants = GrantRecords(
             f"{options.node}/{started.number}",
@@ -219,6 +221,9 @@ class NodeRecorder:
         self._write_open(session, meta)
         return session
 
+    def _is_open(self, session: str) -> bool:
+        return session in self._opening or any(one.id == session for one in self._sessions.values())
+
     def _admit(self) -> None:
         """Refuse new sessions while there is no room to go on. Raises RecordFailed."""
         self._journal.check()
@@ -344,10 +349,8 @@ class NodeRecorder:
             "payload_bytes": self._payload_bytes + sum(one.payload_bytes for one in live),
             "open_sessions": len(self._sessions) - self.grants.open_count,
             "open_grants": self.grants.open_count,
-            "journal_files_waiting": self._backlog.files,
-            "journal_bytes_waiting": self._backlog.bytes,
-            "journal_oldest_waiting_seconds": self._backlog.oldest_seconds,
-            "backlog_level": self._backlog.level,
+            **self._backlog.figures(),
+            **self.keeping.figures(),
             "published": self._shipper.published,
             "publish_failures": self._shipper.failures,
             "syncs": journal.syncs,
@@ -373,6 +376,7 @@ class NodeRecorder:
 
     async def _stop(self, publish_seconds: float) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.keeping.erasures.stop()
         if not self.failed:
             self._refusals.tell()
             self.grants.close_all()

@@ -48,6 +48,10 @@ class Findings:
     pending: list[dict[str, Any]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    erased: list[str] = field(default_factory=list)
+    """Sessions whose key was erased, as the log says."""
+    expired: list[str] = field(default_factory=list)
+    """Sessions, and segments, whose retention is over."""
     unresolved: list[str] = field(default_factory=list)
 
     def defect(self, object_name: str, kind: str, detail: str) -> None:
@@ -92,8 +96,8 @@ class Findings:
             "pending": self.pending,
             "lost": sorted(self.lost),
             "gaps": self.gaps,
-            "erased": [],
-            "expired": [],
+            "erased": sorted(self.erased),
+            "expired": sorted(self.expired),
             "unresolved": self.unresolved,
             "defects": shown,
         }

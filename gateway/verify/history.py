@@ -55,6 +55,25 @@ class Shipped:
     frames: int
     number: int
     index: int
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """A key.erase leaf, and the legal holds that were in force then."""
+
+    index: int
+    reason: str
+    holds: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A retention leaf: days that segments and keys are kept; 0: without end."""
+
+    index: int
+    sessions: int
+    keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,10 @@ class History:
     wraps: dict[str, dict[str, str]] = field(default_factory=dict)
     """Session to {SHA-256 of the wrap: recipient}."""
     policies: dict[str, str] = field(default_factory=dict)
+    erases: dict[str, Erased] = field(default_factory=dict)
+    holds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """In force, by name."""
+    periods: list[Period] = field(default_factory=list)
     gaps: list[dict[str, Any]] = field(default_factory=list)
     progress: dict[tuple[str, int], Progressed] = field(default_factory=dict)
     """By the node's session and the sequence of its frame."""
@@ -160,7 +183,7 @@ class History:
         if leaf["number"] in self._numbers:
             raise Contradiction("segment", f"journal file {leaf['number']} is named twice")
         self._numbers.add(leaf["number"])
-        members = {name: value for name, value in leaf.items() if name not in ("type", "at")}
+        members = {name: value for name, value in leaf.items() if name != "type"}
         self.segments.append(Shipped(index=index, **members))
 
     def _recovered(self, index: int, leaf: dict[str, Any]) -> None:
@@ -175,6 +198,31 @@ class History:
         if session not in self.opens or session in self.closes or key in self.progress:
             raise Contradiction("progress", f"progress in session {session}: closed or told twice")
         self.progress[key] = Progressed(leaf["sessions"], leaf["root"], index)
+
+    def _key_erase(self, index: int, leaf: dict[str, Any]) -> None:
+        session = leaf["session"]
+        if session in self.opens and session not in self.closes:
+            raise Contradiction("session", f"the key of {session} is erased while it is open")
+        wraps = {wrap["sha256"]: wrap["recipient"] for wrap in leaf["wraps"]}
+        if session in self.wraps and wraps != self.wraps[session]:
+            raise Contradiction("session", f"erases other wraps of {session} than there were")
+        # A leaf that is made again after a kill says the same: the first one counts.
+        held = tuple(self.holds.values())
+        self.erases.setdefault(session, Erased(index, leaf["reason"], held))
+
+    def _legal_hold(self, index: int, leaf: dict[str, Any]) -> None:
+        if leaf["state"] == "set":
+            self.holds[leaf["name"]] = leaf
+        else:
+            self.holds.pop(leaf["name"], None)
+
+    def _retention(self, index: int, leaf: dict[str, Any]) -> None:
+        self.periods.append(Period(index, leaf["sessions"], leaf["keys"]))
+
+    def retention_at(self, index: int) -> Period:
+        """What was in force when leaf `index` was signed."""
+        known = [one for one in self.periods if one.index < index]
+        return known[-1] if known else Period(-1, 0, 0)
 
     def _heartbeat(self, index: int, leaf: dict[str, Any]) -> None:
         """Only its time matters."""

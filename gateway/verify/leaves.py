@@ -69,6 +69,19 @@ _TYPES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "gap": {"session": _session, "detail": _text},
     "progress": {"session": _session, "sequence": _count, "sessions": _count, "root": _hash},
     "heartbeat": {},
+    "key.erase": {
+        "session": _session,
+        "reason": lambda value: value in ("asked", "expired"),
+        "wraps": _wraps,
+    },
+    "legal_hold": {
+        "name": _text,
+        "state": lambda value: value in ("set", "lifted"),
+        "targets": lambda value: isinstance(value, list) and all(map(_text, value)),
+        "since": _text,
+        "until": _text,
+    },
+    "retention": {"name": _text, "sessions": _count, "keys": _count},
     "policy": {"name": _text, "sha256": _hash},
 }
 

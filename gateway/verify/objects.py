@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from gateway.verify.findings import Findings
 from gateway.verify.history import History
 from gateway.verify.identities import SUITES
+from gateway.verify.kept import Kept
 from gateway.verify.opening import Opener
 from gateway.verify.source import Missing, Source
 
@@ -25,12 +26,18 @@ class Keys:
     """The wrapped session keys of one log, each checked against its leaf."""
 
     def __init__(
-        self, source: Source, findings: Findings, history: History, opener: Opener | None
+        self,
+        source: Source,
+        findings: Findings,
+        history: History,
+        opener: Opener | None,
+        kept: Kept,
     ) -> None:
         self._source = source
         self._findings = findings
         self._history = history
         self._opener = opener
+        self._kept = kept
         self._unopened: set[str] = set()
 
     def names(self) -> set[str]:
@@ -50,8 +57,7 @@ class Keys:
 
     def _wrap(self, session: str, sha256: str, recipient: str) -> bytes | None:
         name = f"keys/{session}/{sha256}.wrap"
-        data = read_named(self._source, self._findings, name, sha256, MOST_WRAP)
-        if data is None:
+        if (data := self._read(name, session, sha256)) is None:
             return None
         try:
             wrap = json.loads(data)
@@ -65,9 +71,23 @@ class Keys:
             return None
         return data
 
+    def _read(self, name: str, session: str, sha256: str) -> bytes | None:
+        try:
+            data = read_named(self._source, self._findings, name, sha256, MOST_WRAP, absent=True)
+        except Missing:
+            if not self._kept.gone(self._history, session):
+                detail = "is missing, and no key.erase leaf says why: nobody can read the session"
+                self._findings.defect(name, "unreadable", detail)
+            return None
+        if self._kept.erased(self._history, session):
+            # The leaf comes first; a store's lock may hold the wrap for days.
+            self._findings.pending.append({"object": name})
+        return data
+
     def session_key(self, session: str) -> bytes | None:
         """The key, when one of the identity's wraps opens; otherwise says so once."""
         assert self._opener is not None
+        gone = False
         for sha256, recipient in self._history.wraps.get(session, {}).items():
             name = f"keys/{session}/{sha256}.wrap"
             try:
@@ -75,23 +95,28 @@ class Keys:
                 if key := self._opener.unwrap(session, recipient, data):
                     return key
             except Missing:
-                continue
+                gone = self._kept.gone(self._history, session)
             except (ValueError, KeyError, TypeError) as error:
                 if session not in self._unopened:
                     self._findings.defect(name, "unreadable", f"cannot be opened: {error}")
-        if session not in self._unopened:
+        if session not in self._unopened and not gone:
             self._unopened.add(session)
             self._findings.unresolved.append(f"session {session}: sealed to other recipients")
         return None
 
 
 def read_named(
-    source: Source, findings: Findings, name: str, sha256: str, most: int
+    source: Source, findings: Findings, name: str, sha256: str, most: int, *, absent: bool = False
 ) -> bytes | None:
-    """An object that must be there and have this SHA-256; None and a defect otherwise."""
+    """An object that must be there and have this SHA-256; None and a defect otherwise.
+
+    `absent`: what is not there raises Missing instead.
+    """
     try:
         data = source.read(name, most)
     except Missing:
+        if absent:
+            raise
         findings.defect(name, "missing", "is missing, though the log names it")
         return None
     except ValueError as error:

@@ -42,6 +42,8 @@ def in_words(findings: Findings) -> str:
         ("not shipped yet", findings.pending),
         ("lost with their node", findings.lost),
         ("signed gaps", findings.gaps),
+        ("erased", findings.erased),
+        ("expired", findings.expired),
     ):
         if found:
             lines.append(f"{name}: {len(found)}")

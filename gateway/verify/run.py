@@ -17,6 +17,7 @@ from gateway.verify import s3
 from gateway.verify.findings import CannotCheck, Findings, Progress
 from gateway.verify.grants import Grants
 from gateway.verify.history import History
+from gateway.verify.kept import Kept
 from gateway.verify.log import LogReader, LogReading
 from gateway.verify.note import NoteError
 from gateway.verify.objects import MOST_POLICY, Keys, check_strays, read_named
@@ -73,6 +74,7 @@ class Verification:
         self._done = 0
         self._total = 0
         self._found_session = False
+        self._kept: Kept
 
     def _load_trust(self, path: Path | None) -> Trust | None:
         if path is None:
@@ -90,9 +92,12 @@ class Verification:
         findings = self._findings
         # The list comes first: whatever a live gateway adds later is ahead of it, never behind.
         listed = self._source.names()
-        for oddity in self._source.oddities():
-            findings.defect(*oddity)
+        oddities = self._source.oddities()
         logs = self._read_logs(listed)
+        self._kept = Kept(findings, logs, self._trusted, self._as_of)
+        for oddity in oddities:
+            if oddity[1] != "deleted" or not self._kept.may_be_deleted(logs, oddity[0]):
+                findings.defect(*oddity)
         self._expect_trusted(logs)
         Witnessing(findings, self._trusted, self._as_of).check(logs)
         if self._request.fork is not None:
@@ -181,7 +186,7 @@ class Verification:
         self, log: LogReading, logs: list[LogReading], listed: dict[str, int]
     ) -> set[str]:
         history = log.history
-        keys = Keys(self._source, self._findings, history, self._opener)
+        keys = Keys(self._source, self._findings, history, self._opener, self._kept)
         ahead = not history.stopped or self._beside
         known = log.known | log.beyond if ahead else set(log.known)
         known |= {one.object for one in history.segments} | keys.names()
@@ -217,6 +222,7 @@ class Verification:
             progress=self._progress,
             opener=self._opener,
             grants=self._grants,
+            kept=self._kept,
         )
         sessions.run(listed)
         newest = max(one.history.number for one in logs if one.history.node == history.node)

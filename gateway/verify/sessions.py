@@ -9,11 +9,15 @@ from collections.abc import Callable
 from gateway.verify import tree
 from gateway.verify.findings import Findings
 from gateway.verify.grants import Grants, LogGrants
-from gateway.verify.history import Closed, History, Shipped
+from gateway.verify.history import Closed, Contradiction, History, Shipped, seconds_between
+from gateway.verify.kept import Kept
 from gateway.verify.opening import Opener
 from gateway.verify.progress import ProgressCheck
-from gateway.verify.segment import BadSegment, SegmentReader, SessionTree, session_text
+from gateway.verify.segment import OPEN, BadSegment, SegmentReader, SessionTree, session_text
 from gateway.verify.source import Missing, Source
+
+MOST_PENDING = 900.0
+"""Seconds that a closed session's frames may wait to be shipped."""
 
 
 class SessionsPass:
@@ -30,6 +34,7 @@ class SessionsPass:
         progress: Callable[[str, int], None],
         opener: Opener | None,
         grants: Grants,
+        kept: Kept,
     ) -> None:
         self._source = source
         self._findings = findings
@@ -38,6 +43,9 @@ class SessionsPass:
         self._unshipped = unshipped
         self._progress = progress
         self._opener = opener
+        self._kept = kept
+        self._expired = -1
+        """Leaf of the newest segment that has outlived its retention and is gone."""
         self._log = f"log/{history.node}/{history.number}"
         self._trees: dict[bytes, SessionTree] = {}
         self._gapped = {gap["session"] for gap in history.gaps if "session" in gap}
@@ -70,7 +78,8 @@ class SessionsPass:
                 with self._source.open(shipped.object):
                     wrong = shipped.object in listed
             except Missing:
-                self._findings.defect(shipped.object, "missing", "is missing")
+                if not self._is_expired(shipped):
+                    self._findings.defect(shipped.object, "missing", "is missing")
                 return
             if wrong:
                 self._findings.defect(shipped.object, "truncated", "is not of its leaf's size")
@@ -86,16 +95,34 @@ class SessionsPass:
                     self._opener.check if self._opener else None,
                     self._hole,
                     self._progress_check.frame,
-                    self._grants.frame,
+                    self._meta,
                 )
                 self._read(reader, shipped)
         except Missing:
+            if self._is_expired(shipped):
+                return
             self._damaged = True
             detail = f"is missing: {shipped.frames} frames are not there"
             self._findings.defect(shipped.object, "missing", detail)
         except BadSegment as error:
             self._damaged = True
             self._findings.defect(shipped.object, error.kind, str(error))
+
+    def _meta(self, session: bytes, kind: int, meta: bytes) -> None:
+        """The metadata of an open, close or grant frame."""
+        if kind == OPEN:
+            self._kept.opened(session, meta)
+        self._grants.frame(session, kind, meta)
+
+    def _is_expired(self, shipped: Shipped) -> bool:
+        if not self._kept.segment_expired(self._history, shipped):
+            return False
+        self._expired = max(self._expired, shipped.index)
+        return True
+
+    def _outlived(self, text: str) -> bool:
+        """Whether frames of a session may have gone with a segment whose time was over."""
+        return self._history.opens[text].index < self._expired
 
     def _read(self, reader: SegmentReader, shipped: Shipped) -> None:
         history = self._history
@@ -123,9 +150,9 @@ class SessionsPass:
 
     def _hole(self, session: bytes, expected: int, found: int) -> None:
         """Frames are missing: fine only where a journal file in between may still come."""
-        if self._damaged or self._may_be_pending():
-            return
         text = session_text(session)
+        if self._damaged or self._may_be_pending() or self._outlived(text):
+            return
         raise BadSegment(
             "missing_frames", f"has frame {found} of {text}, but frames {expected} to {found - 1} "
             "are in no segment before it"
@@ -134,6 +161,8 @@ class SessionsPass:
     def _unfollowed(self, text: str) -> bool:
         """Whether frames of a session may be missing for a reason that is told elsewhere."""
         if text in self._gapped or self._damaged or self._may_be_pending():
+            return True
+        if text in self._history.opens and self._outlived(text):
             return True
         return self._selected is not None and text not in self._selected
 
@@ -188,7 +217,7 @@ class SessionsPass:
         if self._damaged or self._selected is not None:
             return
         for text in sorted({session for session, _ in self._history.progress}):
-            if text in self._left or text in self._gapped:
+            if text in self._left or text in self._gapped or self._outlived(text):
                 continue
             for index in self._progress_check.untold(text):
                 detail = f"leaf {index} signs progress in session {text}: no frame tells of it"
@@ -198,12 +227,27 @@ class SessionsPass:
         if closed.frames == 0 and not known.count:
             self._count(text)
             self._compare(text, known, closed)
+        elif self._outlived(text):
+            self._findings.expired.append(text)
+        elif _overdue(closed.at, self._history.last_at):
+            detail = (
+                f"session {text}: {known.count} of its {closed.frames} frames are in segments, "
+                f"and it was closed at {closed.at}"
+            )
+            self._findings.defect(self._log, "unshipped", detail)
         elif self._unshipped or self._history.stops < closed.index:
             waiting = {"session": text, "frames": closed.frames - known.count}
             self._findings.pending.append(waiting)
         elif not self._damaged:
             detail = f"session {text}: {known.count} of its {closed.frames} frames are in segments"
             self._findings.defect(self._log, "missing_frames", detail)
+
+
+def _overdue(closed: str, now: str) -> bool:
+    try:
+        return seconds_between(closed, now) > MOST_PENDING
+    except Contradiction:
+        return True
 
 
 def _session_bytes(text: str) -> bytes:

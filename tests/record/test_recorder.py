@@ -57,7 +57,9 @@ async def test_sessions_across_many_files_and_restarts(tmp_path: Path) -> None:
         await recorder.stop()
     findings = place.assert_complete()
     assert findings.sessions == 3 * 11
-    assert findings.frames == 3 * (10 * 302 + 2)
+    entries = [path.read_bytes() for path in place.evidence.glob("log/*/*/tile/entries/**/*.p/*")]
+    told = max(entries, key=len).count(b'"type":"progress"')
+    assert findings.frames == 3 * (10 * 302 + 2) + told
     assert len(segments(place)) > 9
     assert not list(place.journal.glob("spare-*"))
 

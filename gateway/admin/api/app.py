@@ -6,7 +6,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from gateway.admin.api import grants, health, oauth, sessions
+from gateway.admin.api import grants, health, keys, oauth, sessions
 from gateway.admin.api.problems import (
     Problem,
     on_failure,
@@ -24,7 +24,7 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
     """The API. `admin`: whoever reaches this app without a token is an admin, so it must be
     served only on a socket that nobody else can open (`serve_api(uds=...)`)."""
     app = Starlette(
-        routes=[*oauth.ROUTES, *grants.ROUTES, *sessions.ROUTES, *health.ROUTES],
+        routes=[*oauth.ROUTES, *grants.ROUTES, *sessions.ROUTES, *keys.ROUTES, *health.ROUTES],
         exception_handlers={
             Problem: on_problem,
             Refused: on_refused,

@@ -38,6 +38,17 @@ class TargetDirectory(Interface):
         own_listener, and tls (false: that listener takes plain links only)."""
 
 
+class KeyKeeping(Interface):
+    """The wrapped keys of recorded sessions."""
+
+    async def erase(self, session: str) -> Mapping[str, Any]:
+        """Erase a session's key: what was sealed under it can never be opened again.
+
+        {"session", "state": "erased" or "pending", "cause"}. Raises ValueError, whose text says
+        why it may not be.
+        """
+
+
 class NoSessions:
     """For a gateway without a proxy."""
 
@@ -68,6 +79,7 @@ class Services:
     ready: Mapping[str, ReadyCheck] = field(default_factory=dict)
     metrics: CollectorRegistry = REGISTRY
     check_details: CheckDetails | None = None
+    keeping: KeyKeeping | None = None
     ca_pem: str = ""
     """Certificates that clients need to trust this gateway's listeners; empty: public ones."""
 
