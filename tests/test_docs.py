@@ -16,8 +16,10 @@ import yaml
 from gateway.admin.api.app import build_api
 from gateway.certificates import self_made
 from gateway.config import (
+    BacklogSettings,
     EvidenceSettings,
     LimitSettings,
+    LockSettings,
     Objects,
     Settings,
     TlsFiles,
@@ -25,6 +27,7 @@ from gateway.config import (
     load_objects,
     load_settings,
 )
+from gateway.config.keeping import HeldSessions
 from gateway.config.objects import KINDS, ClaimsObject, IdentityObject, TlsObject
 from gateway.config.reading import key_of
 from gateway.evidence import Evidence, RecordMetrics, Witnessed
@@ -52,6 +55,8 @@ SETTINGS = {
     "Settings": Settings,
     "tls": TlsFiles,
     "evidence": EvidenceSettings,
+    "lock": LockSettings,
+    "backlog": BacklogSettings,
     "witness": WitnessSettings,
     "limits": LimitSettings,
 }
@@ -113,6 +118,8 @@ def test_every_field_of_an_object_stands_there_with_its_default(kind: str) -> No
         assert set(OPTIONS) == {"postgresql"} == set(words(found[0].rows[1][1]))
     if kind == "issuer":
         check_fields(found[1], ClaimsObject)
+    if kind == "legal_hold":
+        check_fields(found[1], HeldSessions)
     if kind == "person":
         named = [key_of(item) for item in dataclasses.fields(IdentityObject)]
         assert re.findall(r"(\w+):", found[0].rows[1][1]) == named
@@ -206,7 +213,9 @@ def test_what_the_api_offers_is_listed() -> None:
 
 async def test_every_metric_is_listed_and_no_other(tmp_path: Path) -> None:
     public = Recipient.parse(public_key(tmp_path))
-    evidence = Evidence(tmp_path / "evidence", Spool(FolderPublisher(tmp_path / "evidence")))
+    evidence = Evidence(
+        tmp_path / "evidence", Spool(FolderPublisher(tmp_path / "evidence")), tmp_path
+    )
     recorder = await NodeRecorder.start(
         RecorderOptions(
             data=tmp_path,

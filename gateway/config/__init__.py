@@ -12,8 +12,10 @@ from gateway.config.objects import (
 )
 from gateway.config.reading import ConfigError, Mistake, Place, Wrong
 from gateway.config.settings import (
+    BacklogSettings,
     EvidenceSettings,
     LimitSettings,
+    LockSettings,
     NodeName,
     Settings,
     TlsFiles,
@@ -25,11 +27,13 @@ from gateway.config.values import Address, ObjectName, PublicKey, Secret, Store
 __all__ = [
     "Address",
     "AgentObject",
+    "BacklogSettings",
     "ConfigError",
     "EvidenceSettings",
     "IssuerObject",
     "LegalHoldObject",
     "LimitSettings",
+    "LockSettings",
     "Mistake",
     "NodeName",
     "ObjectName",

@@ -52,7 +52,6 @@ class NodeRecorder:
         self._sessions: dict[bytes, RecordedSession] = {}
         self._opening: dict[str, RecordedSession] = {}
         self._then: list[Callable[[str], None]] = []
-        self._policies: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._node: RecordedSession | None = None
         self._opened = 0
@@ -63,6 +62,7 @@ class NodeRecorder:
             started.tiles, options.node, options.checkpoint_seconds, self._fail_with,
             options.heartbeat_seconds,
         )  # fmt: skip
+        self._policies = policies.Policies(self._folder, options.evidence, self._log)
         self._backlog = Backlog(options.marks)
         self._shipper = Shipper(self._log, options.publish, self._backlog)
         self._log.on_signed = self._shipper.sweep
@@ -126,8 +126,7 @@ class NodeRecorder:
             self._opening_leaves(opening)
         for kind, members in recovery.leaves():
             self._log.append(kind, **members)
-        for name, digest, text in policies.kept(self._folder):
-            self._policy_leaf(name, digest, text)
+        self._policies.name_kept()
         await self._log.sign()
         await asyncio.to_thread(recovery.finish)
         await asyncio.to_thread(self._first_state)
@@ -284,21 +283,8 @@ class NodeRecorder:
 
     async def policy_in_force(self, name: str, text: bytes) -> None:
         """Keep a policy document beside the evidence, named by a leaf; once per text and start."""
-        digest = sha256(text).hexdigest()
-        if digest in self._policies:
-            return
         self._journal.check()
-        self._policies.add(digest)
-        try:
-            await asyncio.to_thread(policies.keep, self._folder, name, digest, text)
-        except OSError as error:
-            self._policies.discard(digest)
-            raise RecordFailed(explain(self._folder, error)) from error
-        self._policy_leaf(name, digest, text)
-
-    def _policy_leaf(self, name: str, digest: str, text: bytes) -> None:
-        files = [(self._options.evidence / "policy" / digest, text, True)]
-        self._log.append("policy", files, name=name, sha256=digest)
+        await self._policies.in_force(name, text)
 
     # --- the state that recovery starts from -----------------------------------------------------
 

@@ -128,4 +128,7 @@ def _shown(item: dataclasses.Field[Any]) -> str:
     """A default as YAML; an example where the default is nothing."""
     if item.default in (dataclasses.MISSING, None, ""):
         return str(item.metadata.get("example", ""))
+    if dataclasses.is_dataclass(item.default):
+        inner = (f"{key_of(one)}: {_shown(one)}" for one in dataclasses.fields(item.default))
+        return "{" + ", ".join(inner) + "}"
     return "[]" if item.default == () else str(item.default)
