@@ -136,8 +136,17 @@ class Credential:
 
     name: str
     user: str
+    """What clients type."""
     login: str = "scram-sha-256"
     secret: str = field(default="", repr=False)
+    account: str = ""
+    """The user at the target where it is another one; see `signs_in_as`."""
+    version: int = 0
+    """The vault's version of the secret; 0: it does not come from there."""
+
+    @property
+    def signs_in_as(self) -> str:
+        return self.account or self.user
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +255,54 @@ class Refusal:
     approval: str = ""
     expires: str = ""
     url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    """One version of a credential's secret as the store keeps it: sealed, with its history.
+
+    `state`: pending, proved, current, retired, revoked. Times are seconds since the epoch, None:
+    not yet. `wrapped` and `sealed` are empty once it is revoked.
+    """
+
+    credential: str
+    version: int
+    account: str
+    """The user at the target that it is of."""
+    state: str
+    made_by: str
+    made_at: float
+    proved_at: float | None = None
+    current_at: float | None = None
+    retired_at: float | None = None
+    revoked_at: float | None = None
+    until: float | None = None
+    """Retired: may be signed in with until then, should the target refuse the current one."""
+    master: str = ""
+    wrapped: bytes = field(default=b"", repr=False)
+    sealed: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMove:
+    """A version goes on to another state, from one of `before`; `until` as in SecretVersion."""
+
+    credential: str
+    version: int
+    before: tuple[str, ...]
+    to: str
+    at: float
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealingKey:
+    """A wrapped key that seals what the gateway keeps for itself, for one purpose."""
+
+    purpose: str
+    number: int
+    master: str
+    wrapped: bytes = field(repr=False)
 
 
 class RecordFailed(Exception):

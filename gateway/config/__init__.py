@@ -16,13 +16,21 @@ from gateway.config.settings import (
     EvidenceSettings,
     LimitSettings,
     LockSettings,
+    MasterKeySettings,
     NodeName,
     Settings,
     TlsFiles,
     WitnessSettings,
     load_settings,
 )
-from gateway.config.values import Address, ObjectName, PublicKey, Secret, Store
+from gateway.config.values import (
+    Address,
+    MasterKeySource,
+    ObjectName,
+    PublicKey,
+    Secret,
+    Store,
+)
 
 __all__ = [
     "Address",
@@ -34,6 +42,8 @@ __all__ = [
     "LegalHoldObject",
     "LimitSettings",
     "LockSettings",
+    "MasterKeySettings",
+    "MasterKeySource",
     "Mistake",
     "NodeName",
     "ObjectName",

@@ -18,6 +18,7 @@ from gateway.config.values import (
     Address,
     BaseUrl,
     StatePlace,
+    MasterKeySource,
     Store,
     WitnessUrl,
     WitnessVkey,
@@ -157,6 +158,43 @@ class EvidenceSettings:
     witness: WitnessSettings | None = setting("who cosigns the log; default: nobody", default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class MasterKeySettings:
+    """What wraps the keys of the vault: secrets of targets, and what the gateway seals itself."""
+
+    key: MasterKeySource | None = setting(
+        "file:PATH, systemd-credential:NAME, aws-kms:KEY or vault-transit:NAME; default: "
+        "file:DATA/master.key",
+        example="systemd-credential:master",
+        default=None,
+    )
+    previous: tuple[MasterKeySource, ...] = setting(
+        "older keys, which open until `trailgate credentials rewrap` is done", default=()
+    )
+    region: str | None = setting("aws-kms: region", example="eu-central-1", default=None)
+    endpoint: str | None = setting(
+        "aws-kms: another endpoint", example="https://kms.example:8443", default=None
+    )
+    url: WitnessUrl | None = setting(
+        "vault-transit: Vault's address", example="https://vault.example:8200", default=None
+    )
+    token_path: Path | None = setting(
+        "vault-transit: a file with its token, read again for each call",
+        example="/run/trailgate/vault-token",
+        default=None,
+    )
+    mount: str = setting("vault-transit: where the engine is mounted", default="transit")
+    namespace: str | None = setting("vault-transit: namespace", example="infra", default=None)
+    ca_path: Path | None = setting(
+        "vault-transit: CAs to trust, in PEM", example="/etc/trailgate/vault-ca.pem", default=None
+    )
+
+    def __post_init__(self) -> None:
+        kinds = {one.kind for one in (self.key, *self.previous) if one is not None}
+        if "vault-transit" in kinds and (self.url is None or self.token_path is None):
+            raise Wrong("vault-transit needs url and token_path; add them", "key")
+
+
 MAY_BE_NOTHING = {"drain_seconds", "store_grace_seconds"}
 LARGEST = 1_000_000
 
@@ -216,6 +254,9 @@ class Settings:
         default=None,
     )
     evidence: EvidenceSettings = setting("the record", default=EvidenceSettings())
+    master_key: MasterKeySettings = setting(
+        "what the vault's keys are wrapped by", default=MasterKeySettings()
+    )
     limits: LimitSettings = setting("caps and deadlines", default=LimitSettings())
     objects: tuple[Path, ...] = setting("files or folders with objects", default=())
     policies: tuple[Path, ...] = setting("files or folders with policies", default=())
@@ -227,6 +268,11 @@ class Settings:
     @property
     def store_place(self) -> Path | Dsn:
         return self.store.place if self.store else self.data / "state.sqlite"
+
+    @property
+    def master_key_source(self) -> MasterKeySource:
+        default = MasterKeySource(f"file:{self.data / 'master.key'}")
+        return self.master_key.key or default
 
     @property
     def https(self) -> Address | None:

@@ -90,6 +90,34 @@ class WitnessVkey(str):
         return cls(text)
 
 
+class MasterKeySource(str):
+    """KIND:NAME, where a master key is."""
+
+    KINDS = ("file", "systemd-credential", "aws-kms", "vault-transit")
+
+    @classmethod
+    def from_node(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
+        text = reader.value(node, str, at)
+        if text is BAD:
+            return BAD
+        kind, _, name = text.partition(":")
+        if kind not in cls.KINDS:
+            return reader.wrong(node, f"{at}: {kind!r} is no kind of key", nearest(kind, cls.KINDS))
+        if not name or (kind == "systemd-credential" and "/" in name):
+            return reader.wrong(node, f"{at}: the key has no name", f'write "{kind}:NAME"')
+        if kind == "file":
+            name = str((reader.folder / Path(name).expanduser()).absolute())
+        return cls(f"{kind}:{name}")
+
+    @property
+    def kind(self) -> str:
+        return self.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        return self.partition(":")[2]
+
+
 class ObjectName(str):
     """What names an object: letters, digits, '.', '_', '-', at most 63; it may be a database name
     and a segment of a path."""
@@ -107,6 +135,7 @@ class Secret:
 
     value: str = field(repr=False)
     source: str = "value"
+    """`vault`: no value here, the vault has it."""
 
     @classmethod
     def from_node(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
@@ -143,6 +172,8 @@ class Secret:
 
     @classmethod
     def _fetched(cls, reader: Reader, node: yaml.Node, source: str, at: str) -> Any:
+        if source == "vault" and cls.kept_from_others():
+            return cls("", source)
         kind, colon, rest = source.partition(":")
         if not colon or kind not in ("file", "aws-secretsmanager", "vault-kv"):
             return reader.wrong(node, f"{at}.from: unknown source", 'write "file:PATH"')

@@ -229,6 +229,8 @@ class Failed:
     refusal: Refusal
     cause: str
     relayed: bytes = b""
+    credential_refused: bool = False
+    """The target said that it does not take this credential: another one may do."""
 
 
 SigninEffect = ToTarget | Derive | ClientTls | Ready | Failed

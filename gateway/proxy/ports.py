@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from typing import Protocol as Interface
 
@@ -26,9 +26,14 @@ __all__ = [
     "RecordFailed",
     "Recorder",
     "Refused",
+    "Renewed",
     "SessionPolicy",
     "SessionRecord",
 ]
+
+Renewed = Callable[[Credential], Awaitable[Sequence[Credential]]]
+"""What else may be in force where a target refused a credential; nothing where that cannot be
+known. Never raises."""
 
 
 class SessionRecord(Interface):

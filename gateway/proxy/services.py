@@ -12,7 +12,7 @@ from gateway.model import Session
 from gateway.protocols import ProtocolDefinition
 from gateway.proxy.limits import Limits
 from gateway.proxy.metrics import Metrics
-from gateway.proxy.ports import Authenticator, Catalog, Policy, Recorder
+from gateway.proxy.ports import Authenticator, Catalog, Policy, Recorder, Renewed
 
 
 @dataclass
@@ -30,6 +30,7 @@ class ProxyServices:
     metrics: Metrics = field(default_factory=Metrics)
     now: Callable[[], float] = time.time
     """Seconds since the epoch by the clock that grants expire by."""
+    renewed: Renewed | None = None
 
 
 @dataclass(frozen=True, slots=True)

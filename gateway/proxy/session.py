@@ -38,7 +38,7 @@ class House:
 
     def __init__(self, services: ProxyServices) -> None:
         self.services = services
-        self.upstream = Upstream(services.limits, services.metrics)
+        self.upstream = Upstream(services.limits, services.metrics, services.renewed)
         self.cancels: Cancels[Live] = Cancels()
         self.live: dict[str, Live] = {}
         self.opening: set[Live] = set()

@@ -32,7 +32,7 @@ from gateway.protocols import (
 from gateway.proxy.limits import Limits
 from gateway.proxy.link import Link
 from gateway.proxy.metrics import Metrics
-from gateway.proxy.ports import Refused
+from gateway.proxy.ports import Refused, Renewed
 from gateway.proxy.tls import channel_binding, client_context
 
 _NONCE_BYTES = 18
@@ -44,9 +44,10 @@ _INBOX_BYTES = 1 << 20
 class SigninFailed(Refused):
     """The target did not let the gateway in. `relayed`: its own words, for the client."""
 
-    def __init__(self, refusal: Refusal, cause: str, relayed: bytes = b"") -> None:
-        super().__init__(refusal, cause)
-        self.relayed = relayed
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.refusal, failed.cause)
+        self.relayed = failed.relayed
+        self.credential_refused = failed.credential_refused
 
 
 class SaltedKeys:
@@ -170,9 +171,10 @@ class Opened:
 class Upstream:
     """Dials targets for every session of a proxy."""
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, renewed: Renewed | None = None) -> None:
         self._limits = limits
         self._metrics = metrics
+        self._renewed = renewed
         self._keys = SaltedKeys()
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
 
@@ -183,7 +185,33 @@ class Upstream:
         credential: Credential,
         settings: Iterable[tuple[str, str]],
     ) -> Opened:
-        """A link on which the target has let the gateway in. Raises Refused."""
+        """A link on which the target has let the gateway in. Raises Refused.
+
+        A target that does not take the credential is asked again with what else may be in force:
+        a rotation changes a secret there a moment before or after it does so here.
+        """
+        given = tuple(settings)
+        try:
+            return await self._open(definition, session, credential, given)
+        except SigninFailed as refused:
+            if not refused.credential_refused or self._renewed is None:
+                raise
+            first = refused
+        for other in await self._renewed(credential):
+            try:
+                return await self._open(definition, session, other, given)
+            except SigninFailed as refused:
+                if not refused.credential_refused:
+                    raise
+        raise first
+
+    async def _open(
+        self,
+        definition: ProtocolDefinition,
+        session: Session,
+        credential: Credential,
+        settings: Iterable[tuple[str, str]],
+    ) -> Opened:
         target, started = session.target, time.monotonic()
         nonce = secrets.token_bytes(_NONCE_BYTES)
         signin = definition.signin(target, credential, session, settings, nonce)
@@ -263,7 +291,7 @@ class Upstream:
                 elif isinstance(effect, Derive):
                     later += signin.derived(await self._keys.derive(effect))
                 elif isinstance(effect, Failed):
-                    raise SigninFailed(effect.refusal, effect.cause, effect.relayed)
+                    raise SigninFailed(effect)
                 else:
                     return effect
             effects = later or signin.receive(await inbox.chunk())

@@ -136,7 +136,7 @@ class PostgresSignin:
             raise _Broken(f"the login method {login!r} is none of {', '.join(METHODS)}")
         if login in ("scram-sha-256", "md5", "password") and not self._credential.secret:
             raise _Broken(f"the credential has no secret, which {login} needs")
-        texts = (self._credential.user, self._session.database, self._credential.secret)
+        texts = (self._credential.signs_in_as, self._session.database, self._credential.secret)
         if any("\0" in text for text in texts):
             raise _Broken("the user, database or secret contains a zero byte")
         tls = self._target.tls
@@ -165,7 +165,7 @@ class PostgresSignin:
         name = named_session(self._session.id, client) if self._options.name_sessions else client
         parameters = {
             **self._settings,
-            "user": self._credential.user,
+            "user": self._credential.signs_in_as,
             "database": self._session.database,
             "application_name": name,
         }
@@ -301,7 +301,7 @@ class PostgresSignin:
 
     def _md5(self, salt: bytes) -> bytes:
         """The protocol's own: md5(md5(password + user) + salt), in hexadecimal."""
-        user = self._credential.user.encode()
+        user = self._credential.signs_in_as.encode()
         inner = hashlib.md5(self._secret() + user, usedforsecurity=False).hexdigest()
         outer = hashlib.md5(inner.encode() + salt, usedforsecurity=False).hexdigest()
         return b"md5" + outer.encode() + b"\0"
@@ -355,7 +355,8 @@ class PostgresSignin:
             cause = cause.replace(self._credential.secret, "[secret]")
         cause = cause[:_CAUSE_LIMIT]
         reason = f"the gateway could not sign in at target {self._target.name}"
-        if state.startswith("28"):
+        credential_refused = state.startswith("28")
+        if credential_refused:
             reason += f": it does not accept the credential {self._credential.name}"
         refusal = Refusal(
             "unavailable",
@@ -364,7 +365,8 @@ class PostgresSignin:
             session=self._session.id,
             hint="The gateway's log has the cause under this session's id.",
         )
-        return [Failed(refusal, f"target {self._target.name}: {cause}", relayed)]
+        cause = f"target {self._target.name}: {cause}"
+        return [Failed(refusal, cause, relayed, credential_refused)]
 
 
 def cancel_request(ready: Ready) -> bytes:
