@@ -18,6 +18,7 @@ from gateway.admin.api.app import build_api
 from gateway.admin.api.services import Services
 from gateway.admin.api.serving import ServeFailed, serve_api
 from gateway.config import ConfigError, Objects, Settings, load_objects
+from gateway.credentials.master import VaultFailed
 from gateway.data_folder import StartFailed, locked
 from gateway.directory import LiveSessions
 from gateway.identity.authenticator import TokenAuthenticator
@@ -145,7 +146,8 @@ class Gateway:
         self.objects = parts.targets.objects = objects
         await parts.issuers.replace(issuers, names_of(objects))
         parts.policy.swap(policies)
-        parts.proxy.swap(catalog=objects, policy=parts.policy, server_tls=tls)
+        catalog = parts.custody.put_in_force(objects)
+        parts.proxy.swap(catalog=catalog, policy=parts.policy, server_tls=tls)
         try:
             await self._open_own_doors()
         except StartFailed as error:
@@ -176,6 +178,7 @@ def _services(settings: Settings, parts: Parts, url: str) -> Services:
         check_details=complaint,
         keeping=parts.keeping,
         ca_pem=ca.read_text("utf-8") if ca else "",
+        credentials=parts.custody,
     )
 
 
@@ -236,7 +239,7 @@ async def running(
             raise StartFailed(
                 f"the policies are wrong:\n{error}", "trailgate policy lint"
             ) from error
-        except (StoreFailed, ServeFailed, RecordFailed, ValueError, OSError) as error:
+        except (StoreFailed, VaultFailed, ServeFailed, RecordFailed, ValueError, OSError) as error:
             raise StartFailed(str(error)) from error
         yield gateway
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from gateway.config import MasterKeySource, Settings
+from gateway.config import MasterKeySource, Objects, Settings
 from gateway.credentials.catalog import VaultCatalog
 from gateway.credentials.kms import KmsKey
 from gateway.credentials.master import (
@@ -22,7 +24,8 @@ from gateway.credentials.master import (
 from gateway.credentials.sealer import Sealer
 from gateway.credentials.transit import TransitKey, TransitPlace
 from gateway.credentials.vault import Vault
-from gateway.model import Credential
+from gateway.identity.tree import rfc3339
+from gateway.model import Credential, SecretVersion
 from gateway.store.database import Database
 from gateway.store.interface import StoreFailed
 from gateway.store.secrets import StoredSecrets
@@ -66,12 +69,12 @@ async def _make_first(settings: Settings, secrets: StoredSecrets) -> None:
     that is lost must not be replaced unseen."""
     if settings.master_key.key is not None:
         return
-    path = Path(settings.master_key_source.name)
-    if path.exists() or settings.master_key.previous:
-        return
     sealed = [one for one in await secrets.versions() if one.wrapped]
-    if not sealed and not await secrets.sealing_keys():
-        make_key_file(path)
+    if settings.master_key.previous or sealed or await secrets.sealing_keys():
+        return
+    path = Path(settings.master_key_source.name)
+    with suppress(FileExistsError):
+        await asyncio.to_thread(make_key_file, path)
         log.warning("a master key was made: keep a copy of it elsewhere", extra={"path": str(path)})
 
 
@@ -81,25 +84,94 @@ async def opened_vault(settings: Settings, store: Database) -> AsyncIterator[tup
     StoreFailed, OSError."""
     secrets = StoredSecrets(store)
     async with opened_ring(settings, secrets) as ring:
-        vault = Vault(secrets, ring)
+        vault = Vault(secrets, ring, now=store.now)
         await vault.start()
         yield vault, Sealer(secrets, ring)
 
 
-class Secrets:
-    """The catalogue in force, and what else a target may take that refused a credential."""
+class Custody:
+    """Secrets of the objects in force: what sessions sign in with, and what the API shows."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, objects: Objects) -> None:
         self.vault = vault
-        self.catalog: VaultCatalog | None = None
+        self.put_in_force(objects)
+
+    def put_in_force(self, objects: Objects) -> VaultCatalog:
+        """The catalogue of these objects, for sessions from now on."""
+        self._objects = objects
+        self.catalog = VaultCatalog(objects, self.vault)
+        return self.catalog
 
     async def renewed(self, refused: Credential) -> Sequence[Credential]:
         """As proxy/ports.py has it."""
-        if self.catalog is None:
-            return ()
         try:
             return await self.catalog.renewed(refused)
         except (StoreFailed, VaultFailed) as error:
             extra = {"credential": refused.name, "cause": str(error)}
             log.error("the vault cannot be asked again", extra=extra)
             return ()
+
+    # --- what the API asks (CredentialDesk of admin/api/services.py) -----------------------------
+
+    def declared(self, name: str) -> Credential | None:
+        return self._objects.credential(name)
+
+    async def listed(self) -> Sequence[Mapping[str, Any]]:
+        """Every credential that is declared, or that the vault still holds."""
+        by_name: dict[str, list[SecretVersion]] = {name: [] for name in self._objects.credentials}
+        for version in await self.vault.versions():
+            by_name.setdefault(version.credential, []).append(version)
+        return [self._document(name, by_name[name]) for name in sorted(by_name)]
+
+    def _document(self, name: str, versions: Sequence[SecretVersion]) -> dict[str, Any]:
+        declared = self._objects.credential(name)
+        current = next((one for one in versions if one.state == "current"), None)
+        source = "vault" if current else "file" if declared and declared.secret else None
+        return {
+            "name": name,
+            "user": declared.user if declared else None,
+            "login": declared.login if declared else None,
+            "source": source,
+            "version": current.version if current else None,
+            "account": (current.account or (declared.user if declared else ""))
+            if current
+            else None,
+            "since": rfc3339(current.current_at) if current else None,
+            "opens": name not in self.vault.broken,
+        }
+
+    async def versions(self, name: str) -> Sequence[Mapping[str, Any]]:
+        return [version_document(one) for one in await self.vault.versions(name)]
+
+    async def set_secret(self, name: str, secret: str, by: str, account: str) -> int:
+        return await self.vault.keep(name, secret, by, account)
+
+    async def drop_secret(self, name: str, by: str) -> None:
+        await self.vault.drop(name, by)
+
+    async def rewrap(self, everything: bool, after: str) -> Mapping[str, Any]:
+        result = await self.vault.rewrap(everything, after)
+        return {
+            "master_key": result.master,
+            "rewrapped": result.done,
+            "kept": result.kept,
+            "failed": list(result.failed),
+            "next": result.next,
+        }
+
+
+def version_document(one: SecretVersion) -> dict[str, Any]:
+    """A version as the API shows it: its history, nothing sealed."""
+    return {
+        "version": one.version,
+        "account": one.account or None,
+        "state": one.state,
+        "made_by": one.made_by,
+        "made_at": rfc3339(one.made_at),
+        "proved_at": rfc3339(one.proved_at),
+        "current_at": rfc3339(one.current_at),
+        "retired_at": rfc3339(one.retired_at),
+        "revoked_at": rfc3339(one.revoked_at),
+        "until": rfc3339(one.until),
+        "master_key": one.master or None,
+    }

@@ -16,6 +16,8 @@ from typing import Any
 import gateway
 from gateway.certificates import Certificate, self_made
 from gateway.config import IssuerObject, Objects, Settings
+from gateway.credentials.sealer import Sealer
+from gateway.custody import Custody, opened_vault
 from gateway.directory import Targets
 from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
 from gateway.identity.authenticator import TokenAuthenticator
@@ -61,6 +63,8 @@ class Parts:
     certificate: Certificate
     targets: Targets
     keeping: Keeping
+    custody: Custody
+    sealer: Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,8 @@ async def made(
     evidence = await stack.enter_async_context(opened_evidence(settings, retention))
     store = await opened(settings.store_place)
     stack.push_async_callback(store.close)
+    vault, sealer = await stack.enter_async_context(opened_vault(settings, store))
+    custody = Custody(vault, objects)
     issuers = Issuers(issuers_of(objects), names=names_of(objects))
     stack.push_async_callback(issuers.close)
     witness = await stack.enter_async_context(witnessed(settings, evidence.folder))
@@ -184,7 +190,7 @@ async def made(
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
     metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures, witness.figures))
     services = ProxyServices(
-        catalog=objects,
+        catalog=custody.catalog,
         authenticator=TokenAuthenticator(issuers, grants),
         recorder=recorder,
         policy=WatchedPolicy(policy, watch) if watch else policy,
@@ -194,11 +200,13 @@ async def made(
         server_tls=server_tls(certificate, "postgresql"),
         metrics=metrics,
         now=store.now,
+        renewed=custody.renewed,
     )
     proxy = Proxy(services)
     grants.on_revoked = lambda ids: _end_sessions(proxy, ids)
     store.when_changed(lambda topic: grants.look_now())
     await grants.start()
+    await stack.enter_async_context(background(vault.watch()))
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
     await stack.enter_async_context(background(*watches, recorder.keeping.expiry.run()))
     stack.push_async_callback(proxy.drain, settings.limits.drain_seconds)
@@ -215,6 +223,8 @@ async def made(
         certificate,
         targets,
         keeping,
+        custody,
+        sealer,
     )
 
 

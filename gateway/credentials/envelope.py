@@ -86,7 +86,9 @@ async def unseal(ring: KeyRing, context: bytes, envelope: Envelope) -> bytes:
         wipe(key)
 
 
-async def rewrapped(ring: KeyRing, context: bytes, master: str, wrapped: bytes) -> tuple[str, bytes]:
+async def rewrapped(
+    ring: KeyRing, context: bytes, master: str, wrapped: bytes
+) -> tuple[str, bytes]:
     """The same data key under the current master key: its id, and the key. Raises VaultFailed."""
     key = bytearray(await ring.unwrap(master, wrapped, context))
     try:

@@ -55,7 +55,9 @@ class LocalKey:
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
         # Says nothing of the key, and is the same wherever the key was read from.
-        self.id = "local:" + hmac.new(key, b"trailgate master key id", hashlib.sha256).hexdigest()[:16]
+        self.id = (
+            "local:" + hmac.new(key, b"trailgate master key id", hashlib.sha256).hexdigest()[:16]
+        )
 
     async def start(self) -> None:
         """It is here."""
@@ -115,7 +117,9 @@ def read_key_file(path: Path, *, shared: bool = False) -> LocalKey:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise VaultFailed(f"master key {path}: is not {KEY_BYTES} bytes in base64; see `trailgate init`")
+        raise VaultFailed(
+            f"master key {path}: is not {KEY_BYTES} bytes in base64; see `trailgate init`"
+        )
     return LocalKey(key)
 
 

@@ -25,9 +25,7 @@ class SecretStore(Interface):
         """Add a version and move others in one transaction; False, and nothing done, when its
         number is taken or one of the others does not stand as its move says."""
 
-    async def rewrap(
-        self, version: SecretVersion, master: str, wrapped: bytes
-    ) -> bool:
+    async def rewrap(self, version: SecretVersion, master: str, wrapped: bytes) -> bool:
         """Put another wrapped key in the place of a version's own; False when that has changed."""
 
     async def sealing_keys(self, purpose: str | None = None) -> list[SealingKey]:

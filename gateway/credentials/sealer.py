@@ -32,7 +32,7 @@ class Sealer:
         self._making = asyncio.Lock()
 
     async def seal(self, purpose: str, data: bytes) -> bytes:
-        """The number of the purpose's key, then the sealed data. Raises VaultFailed, StoreFailed."""
+        """The key's number, then the sealed data. Raises VaultFailed, StoreFailed."""
         number, key = await self._newest_key(purpose)
         head = number.to_bytes(_NUMBER_BYTES, "big")
         return head + encrypt(key, _context(purpose, number), data)

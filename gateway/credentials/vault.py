@@ -29,6 +29,8 @@ GRACE_SECONDS = 900.0
 at the target may do so in either order."""
 SECRET_CAP = 64 * 1024
 ATTEMPTS = 16
+REWRAP_SECONDS = 5.0
+"""Of one call: a caller waits no longer, and goes on where it ended."""
 _LIVE = ("current", "proved", "pending", "retired")
 """In the order in which they are tried at a target."""
 
@@ -54,6 +56,8 @@ class Rewrapped:
     kept: int
     """Those that were under the current master key already."""
     failed: tuple[str, ...]
+    next: str | None
+    """Where to go on, if there was too much for one call."""
 
 
 def secret_context(credential: str, version: int, account: str) -> bytes:
@@ -168,7 +172,9 @@ class Vault:
                 await self.refresh()
                 _log(added, "a secret was set", by)
                 return added.version
-        raise VaultFailed(f"credential {credential}: it is changed by others all the time; try again")
+        raise VaultFailed(
+            f"credential {credential}: it is changed by others all the time; try again"
+        )
 
     async def add(
         self, credential: str, account: str, secret: str, by: str, state: str
@@ -181,7 +187,9 @@ class Vault:
             if await self.store.apply(added):
                 await self.refresh()
                 return added
-        raise VaultFailed(f"credential {credential}: it is changed by others all the time; try again")
+        raise VaultFailed(
+            f"credential {credential}: it is changed by others all the time; try again"
+        )
 
     async def sealed(
         self,
@@ -220,7 +228,9 @@ class Vault:
                 if moves:
                     log.info("secrets were dropped", extra={"credential": credential, "by": by})
                 return
-        raise VaultFailed(f"credential {credential}: it is changed by others all the time; try again")
+        raise VaultFailed(
+            f"credential {credential}: it is changed by others all the time; try again"
+        )
 
     async def held(self, credential: str) -> bool:
         """Whether a secret is in force."""
@@ -234,9 +244,7 @@ class Vault:
         """Destroy what is retired, and whose grace is over. An account that rests (`until` is
         None) keeps its secret: it signs in with it to make the next."""
         now = self.now()
-        over = [
-            one for one in self._opened.values() if one.until is not None and one.until <= now
-        ]
+        over = [one for one in self._opened.values() if one.until is not None and one.until <= now]
         for one in over:
             move = SecretMove(one.credential, one.version, ("retired",), "revoked", now)
             if await self.store.apply(None, [move]):
@@ -247,13 +255,20 @@ class Vault:
         if over:
             await self.refresh()
 
-    async def rewrap(self, everything: bool = False) -> Rewrapped:
-        """Wrap every data key under the current master key; again after a crash goes on.
+    async def rewrap(self, everything: bool = False, after: str = "") -> Rewrapped:
+        """Wrap data keys under the current master key, in the order of their names; again after a
+        crash goes on.
 
         `everything`: also what is under it already, for a new version of a key in KMS or Vault.
         """
         done, kept, failed = 0, 0, list[str]()
+        end, last = time.monotonic() + REWRAP_SECONDS, after
         for name, context, one, replace in await self._wrapped():
+            if name <= after:
+                continue
+            if time.monotonic() > end:
+                return Rewrapped(self.ring.current.id, done, kept, tuple(failed), last)
+            last = name
             if one.master == self.ring.current.id and not everything:
                 kept += 1
                 continue
@@ -267,21 +282,21 @@ class Vault:
             await replace(master, wrapped)
             done += 1
         log.info("keys were wrapped anew", extra={"master": self.ring.current.id, "count": done})
-        return Rewrapped(self.ring.current.id, done, kept, tuple(failed))
+        return Rewrapped(self.ring.current.id, done, kept, tuple(failed), None)
 
     async def _wrapped(self) -> list[tuple[str, bytes, _Wrapped, _Replace]]:
         """Everything that a master key wraps: its name, its context, itself, what replaces it."""
         found: list[tuple[str, bytes, _Wrapped, _Replace]] = []
         for version in await self.store.versions():
             if version.wrapped:
-                name = f"{version.credential}, version {version.version}"
+                name = f"{version.credential}, version {version.version:06}"
                 context = secret_context(version.credential, version.version, version.account)
                 found.append((name, context, version, partial(self.store.rewrap, version)))
         for key in await self.store.sealing_keys():
-            name = f"{key.purpose}, key {key.number}"
+            name = f"{key.purpose}, key {key.number:06}"
             context = key_context(key.purpose, key.number)
             found.append((name, context, key, partial(self.store.rewrap_sealing_key, key)))
-        return found
+        return sorted(found, key=lambda each: each[0])
 
 
 def key_context(purpose: str, number: int) -> bytes:

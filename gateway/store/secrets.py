@@ -61,7 +61,8 @@ class StoredSecrets:
         }
         query = (
             "UPDATE secret_versions SET master = :master, wrapped = :wrapped WHERE"
-            " credential = :credential AND version = :version AND wrapped = :before RETURNING version"
+            " credential = :credential AND version = :version AND wrapped = :before"
+            " RETURNING version"
         )
         return await self._database.write(lambda one: bool(one.execute(query, values)))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from gateway.admin.api import grants, health, keys, oauth, sessions
+from gateway.admin.api import credentials, grants, health, keys, oauth, sessions
 from gateway.admin.api.problems import (
     Problem,
     on_failure,
@@ -14,8 +14,10 @@ from gateway.admin.api.problems import (
     on_problem,
     on_refused,
     on_store_failed,
+    on_vault_failed,
 )
 from gateway.admin.api.services import Services
+from gateway.credentials.master import VaultFailed
 from gateway.model import Refused
 from gateway.store.interface import StoreFailed
 
@@ -24,12 +26,20 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
     """The API. `admin`: whoever reaches this app without a token is an admin, so it must be
     served only on a socket that nobody else can open (`serve_api(uds=...)`)."""
     app = Starlette(
-        routes=[*oauth.ROUTES, *grants.ROUTES, *sessions.ROUTES, *keys.ROUTES, *health.ROUTES],
+        routes=[
+            *oauth.ROUTES,
+            *grants.ROUTES,
+            *sessions.ROUTES,
+            *keys.ROUTES,
+            *credentials.ROUTES,
+            *health.ROUTES,
+        ],
         exception_handlers={
             Problem: on_problem,
             Refused: on_refused,
             HTTPException: on_http,
             StoreFailed: on_store_failed,
+            VaultFailed: on_vault_failed,
             Exception: on_failure,
         },
     )

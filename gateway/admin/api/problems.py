@@ -63,6 +63,12 @@ async def on_store_failed(request: Request, error: Exception) -> Response:
     return problem_response(503, "the gateway's store does not answer; try again")
 
 
+async def on_vault_failed(request: Request, error: Exception) -> Response:
+    """Its text names places and cures, never a secret; only who may change secrets sees it."""
+    log.error("api call failed", extra={"path": request.url.path, "cause": str(error)})
+    return problem_response(503, str(error))
+
+
 async def on_failure(request: Request, error: Exception) -> Response:
     """Anything unforeseen; the server logs it, the caller learns nothing of it."""
     return problem_response(500, "the gateway failed at this call; its log has the cause")

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from gateway.identity.delegation import CheckDetails, TokenExchange
 from gateway.identity.grants import Grants
 from gateway.identity.oidc import Issuers
-from gateway.model import Grant
+from gateway.model import Credential, Grant
 from gateway.proxy.ports import Authenticator
 
 ReadyCheck = Callable[[], Awaitable[str | None]]
@@ -49,6 +49,26 @@ class KeyKeeping(Interface):
         """
 
 
+class CredentialDesk(Interface):
+    """Credentials and their secrets. Nothing here gives a secret back. Raises VaultFailed."""
+
+    def declared(self, name: str) -> Credential | None: ...
+
+    async def listed(self) -> Sequence[Mapping[str, Any]]:
+        """A document for each credential."""
+
+    async def versions(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """The history of one; empty where the vault never held it."""
+
+    async def set_secret(self, name: str, secret: str, by: str, account: str) -> int:
+        """Put a secret in force; the number of its version."""
+
+    async def drop_secret(self, name: str, by: str) -> None: ...
+
+    async def rewrap(self, everything: bool, after: str) -> Mapping[str, Any]:
+        """Wrap keys under the current master key; `next` says where to go on, None: all done."""
+
+
 class NoSessions:
     """For a gateway without a proxy."""
 
@@ -82,6 +102,7 @@ class Services:
     keeping: KeyKeeping | None = None
     ca_pem: str = ""
     """Certificates that clients need to trust this gateway's listeners; empty: public ones."""
+    credentials: CredentialDesk | None = None
 
     def exchange(self) -> TokenExchange:
         """The token exchange, whose actor tokens are made for this API's own endpoint."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.admin.cli._checks import OK, WRONG, Finding
+from gateway.admin.cli._checks import NOTE, OK, WRONG, Finding
 from gateway.config import IssuerObject, Objects
 from gateway.identity.jwks import IssuerKeys
 from gateway.model import Grant, Identity, Refused, Session, Target
@@ -49,6 +49,9 @@ async def _target(upstream: Upstream, objects: Objects, target: Target, name: st
     definition, credential = discover().get(target.protocol), objects.credential(name)
     if definition is None or credential is None:
         return Finding("targets", subject, WRONG, "its protocol or credential is not there")
+    if not credential.secret and credential.login not in ("trust", "certificate"):
+        detail = "its secret is in the vault, which only the gateway opens"
+        return Finding("targets", subject, NOTE, detail, "trailgate credentials list")
     database = next((one for one in target.databases if one != "*"), credential.user)
     grant = Grant("doctor", Identity("trailgate:doctor", "doctor"))
     session = Session("", 0, grant, target, credential.user, database, "doctor")

@@ -23,6 +23,7 @@ from gateway.admin.cli._checks import (
     check_settings,
 )
 from gateway.admin.cli._checks_of_store import check_store
+from gateway.admin.cli._custody import check_master_key
 from gateway.admin.cli._reaching import reach
 from gateway.admin.cli.options import output_option
 from gateway.admin.cli.output import print_json, visible
@@ -75,9 +76,10 @@ def _configured(path: Path, findings: list[Finding]) -> None:
         findings += check_data(declared.settings.data)
         findings += check_evidence(declared.settings)
         findings += check_store(declared.settings.store_place)
+        findings.append(asyncio.run(check_master_key(declared.settings)))
         findings.append(check_running(declared.settings.data))
     else:
-        _unchecked(("data", "evidence", "store", "gateway"), findings)
+        _unchecked(("data", "evidence", "store", "master_key", "gateway"), findings)
     if declared.objects is not None:
         findings += check_recipients(declared.objects)
         findings += asyncio.run(reach(declared.objects))

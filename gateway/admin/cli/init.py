@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write a commented trailgate.yaml, an auditor's key pair and a first policy."""
+"""Write a commented trailgate.yaml, a master key, an auditor's key pair and a first policy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from gateway.admin.cli.output import Failed
 from gateway.config import Settings
 from gateway.config.reading import key_of
+from gateway.credentials.master import make_key_file
 from gateway.record.recipients import KINDS, make_recipient
 
 _OBJECTS = """\
@@ -61,7 +62,7 @@ rules:
     help="Of the auditor's key pair.",
 )
 def command(folder: Path, data: Path, kind: str) -> None:
-    """Write a commented trailgate.yaml, an auditor's key pair and a first policy.
+    """Write a commented trailgate.yaml, a master key, an auditor's key pair and a first policy.
 
     Nothing that is there already is written over. Exit code 2 if something is.
     """
@@ -70,7 +71,7 @@ def command(folder: Path, data: Path, kind: str) -> None:
         folder / "objects.yaml": _OBJECTS,
         folder / "policies" / "read-only.yaml": _POLICY,
     }
-    for path in (*files, folder / "auditor"):
+    for path in (*files, folder / "auditor", folder / "master.key"):
         if path.exists():
             raise Failed(f"{path} is there already", "name another folder with --dir")
     try:
@@ -79,9 +80,11 @@ def command(folder: Path, data: Path, kind: str) -> None:
             path.write_text(text, encoding="utf-8")
             click.echo(f"wrote {path}")
         make_recipient(folder / "auditor", kind)
+        make_key_file(folder / "master.key")
     except OSError as error:
         raise Failed(f"{error.filename}: {error.strerror}") from error
     click.echo(f"wrote {folder / 'auditor'}: move `identity` to the auditor, it opens the record")
+    click.echo(f"wrote {folder / 'master.key'}: keep a copy elsewhere, it opens the vault")
     click.echo(f"next: declare a target in {folder / 'objects.yaml'}, then")
     click.echo(f"      trailgate doctor --config {folder / 'trailgate.yaml'}")
 
@@ -105,6 +108,8 @@ _WRITTEN = {
     "objects": "objects: [objects.yaml]",
     "policies": "policies: [policies]",
 }
+_SAID = {"master_key": {"key": '"file:master.key"'}}
+"""Of settings that have settings of their own."""
 
 
 def _lines(item: dataclasses.Field[Any], kind: Any, data: Path) -> Iterator[str]:
@@ -116,8 +121,12 @@ def _lines(item: dataclasses.Field[Any], kind: Any, data: Path) -> Iterator[str]
     elif key in _WRITTEN:
         yield _WRITTEN[key]
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        yield f"# {key}:"
+        said = _SAID.get(key, {})
+        yield f"{key}:" if said else f"# {key}:"
+        yield from (f"  {name}: {value}" for name, value in said.items())
         for inner in dataclasses.fields(kind):
+            if key_of(inner) in said:
+                continue
             written = f"{key_of(inner)}: {_shown(inner)}"
             yield f"#   {written:<38}  # {inner.metadata.get('doc', '')}"
     else:

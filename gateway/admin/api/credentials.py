@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets of credentials over HTTP: write-only, with their versions; re-wrapping of their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.admin.api.calls import admin_only, json_of, services_of
+from gateway.admin.api.problems import Problem
+from gateway.admin.api.services import CredentialDesk
+
+ADMIN = "admin"
+"""Who did it, where only the admin socket may."""
+
+
+async def listed(request: Request) -> Response:
+    """GET /api/v1/credentials: each with its source and version, none with its secret."""
+    await admin_only(request)
+    return JSONResponse(list(await _desk(request).listed()))
+
+
+async def versions(request: Request) -> Response:
+    """GET /api/v1/credentials/NAME/versions: their states and times."""
+    await admin_only(request)
+    found = await _desk(request).versions(_known(request))
+    return JSONResponse(list(found))
+
+
+async def set_secret(request: Request) -> Response:
+    """PUT /api/v1/credentials/NAME/secret {"secret": ..., "account": ...}."""
+    await admin_only(request)
+    name = _known(request)
+    asked = await json_of(request, {"secret", "account"})
+    version = await _desk(request).set_secret(
+        name, _text(asked, "secret"), ADMIN, _text(asked, "account", "")
+    )
+    return JSONResponse({"name": name, "version": version})
+
+
+async def drop_secret(request: Request) -> Response:
+    """DELETE /api/v1/credentials/NAME/secret: every version is destroyed."""
+    await admin_only(request)
+    name = request.path_params["name"]
+    desk = _desk(request)
+    if desk.declared(name) is None and not await desk.versions(name):
+        raise Problem(404, "no credential has this name")
+    await desk.drop_secret(name, ADMIN)
+    return JSONResponse({"name": name})
+
+
+async def rewrap(request: Request) -> Response:
+    """POST /api/v1/vault/rewrap {"all": false, "after": ""}: keys under the current one."""
+    await admin_only(request)
+    asked = await json_of(request, {"all", "after"})
+    everything = asked.get("all", False)
+    if not isinstance(everything, bool):
+        raise Problem(400, "all must be true or false")
+    return JSONResponse(dict(await _desk(request).rewrap(everything, _text(asked, "after", ""))))
+
+
+def _desk(request: Request) -> CredentialDesk:
+    desk = services_of(request).credentials
+    if desk is None:
+        raise Problem(404, "this gateway has no vault")
+    return desk
+
+
+def _known(request: Request) -> str:
+    name = str(request.path_params["name"])
+    if _desk(request).declared(name) is None:
+        raise Problem(404, "no credential has this name")
+    return name
+
+
+def _text(asked: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = asked.get(name, default)
+    if not isinstance(value, str) or (default is None and not value):
+        raise Problem(400, f"{name} must be text" + ("" if name in asked else ": it is missing"))
+    return value
+
+
+ROUTES = [
+    Route("/api/v1/credentials", listed),
+    Route("/api/v1/credentials/{name}/versions", versions),
+    Route("/api/v1/credentials/{name}/secret", set_secret, methods=["PUT"]),
+    Route("/api/v1/credentials/{name}/secret", drop_secret, methods=["DELETE"]),
+    Route("/api/v1/vault/rewrap", rewrap, methods=["POST"]),
+]
