@@ -204,7 +204,7 @@ async def made(
     )
     proxy = Proxy(services)
     grants.on_revoked = lambda ids: _end_sessions(proxy, ids)
-    store.when_changed(lambda topic: grants.look_now())
+    store.when_changed(lambda topic: (grants.look_now(), vault.look_now()))
     await grants.start()
     await stack.enter_async_context(background(vault.watch()))
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)

@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = ROOT / "docs" / "operations.md"
 CLIENTS = ROOT / "docs" / "clients.md"
 AUDITORS = ROOT / "docs" / "auditors.md"
+CREDENTIALS = ROOT / "docs" / "credentials.md"
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 
-OURS = [README, OPERATIONS, CLIENTS, AUDITORS, ARCHITECTURE]
+OURS = [README, OPERATIONS, CLIENTS, AUDITORS, CREDENTIALS, ARCHITECTURE]
 OURS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 """The pages that these tests hold to every rule; the others have tests of their own, too."""
 GATEWAY = ROOT / "gateway"

@@ -20,6 +20,7 @@ from gateway.config import (
     EvidenceSettings,
     LimitSettings,
     LockSettings,
+    MasterKeySettings,
     Objects,
     Settings,
     TlsFiles,
@@ -58,6 +59,7 @@ SETTINGS = {
     "lock": LockSettings,
     "backlog": BacklogSettings,
     "witness": WitnessSettings,
+    "master_key": MasterKeySettings,
     "limits": LimitSettings,
 }
 OPTIONS = {name: one.options for name, one in discover().items()}

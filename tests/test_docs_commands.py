@@ -176,6 +176,8 @@ def test_exit_codes_that_need_no_gateway(tmp_path: Path) -> None:
     assert code("audit", "export", "--format", "tlog-proof", "x", "--data", none) == 2
     for command in ("sessions list", "sessions tree", "sessions show x", "audit replay x"):
         assert code(*command.split(), "--data", none) == 2, command
+    for command in ("credentials list", "credentials drop x", "credentials rewrap"):
+        assert code(*command.split(), "--data", none) == 2, command
     for command in ("audit who", "audit violations", "audit query x"):
         assert code(*command.split(), "--data", none) == 2, command
     assert code("audit", "rebuild-lake", "--to", str(tmp_path / "lake"), "--data", none) == 2

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -80,6 +81,7 @@ class Vault:
         """What does not open, and why, by credential."""
         self._seen = -1
         self._refreshing = asyncio.Lock()
+        self._told = asyncio.Event()
 
     async def start(self) -> None:
         """Before the doors open. One secret that does not open closes its own targets only; if
@@ -147,10 +149,17 @@ class Vault:
                 f"credential {version.credential}, version {version.version}: {error}"
             ) from None
 
+    def look_now(self) -> None:
+        """Something has changed in the store."""
+        self._told.set()
+
     async def watch(self) -> None:
         """Look for changes each second until cancelled; a store that fails is asked again."""
         while True:
-            await asyncio.sleep(WATCH_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_EVERY):
+                    await self._told.wait()
+            self._told.clear()
             try:
                 await self.refresh()
                 await self.sweep()

@@ -135,6 +135,7 @@ def apply_moves(connection: Connection, moves: Sequence[SecretMove]) -> None:
 
 def count_change(connection: Connection) -> None:
     connection.execute("UPDATE secret_changes SET count = count + 1 WHERE id = 1")
+    connection.notify("secrets")
 
 
 def _add(connection: Connection, version: SecretVersion) -> None:

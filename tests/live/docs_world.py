@@ -24,7 +24,7 @@ import psycopg
 
 from gateway.admin.cli.demo.postgres_server import PostgresServer
 from tests.live.gateway_process import Gateway, command_json
-from tests.pages import AUDITORS, CLIENTS, OPERATIONS, README, Block, blocks
+from tests.pages import AUDITORS, CLIENTS, CREDENTIALS, OPERATIONS, README, Block, blocks
 
 NOT_RUN = {
     "make demo": "test_demo.py plays the story; make would install what is installed here",
@@ -34,7 +34,7 @@ NOT_RUN = {
 }
 STARTED = ("trailgate serve ", "trailgate try ", "trailgate witness --dir witness --listen ")
 """What does not end by itself: the fixtures start it, by the line in the documentation."""
-FIRST_STEPS = "trailgate init "
+FIRST_STEPS = "trailgate init --dir /etc/trailgate "
 """The block that begins so makes the world in which the others run."""
 PASSWORD = "app's own"
 PR_SET_MDWE = 65
@@ -79,6 +79,7 @@ class World:
             "/etc/trailgate": str(self.folder / "etc"),
             "/var/lib/trailgate": str(self.data),
             "/var/log/postgresql/postgresql-15-main.log": str(self.server.log),
+            "/run/secrets/orders": str(self.folder / "etc" / "secret"),
             "/mnt/lake": str(self.folder / "lake"),
             "/mnt/evidence": str(self.folder / "mnt" / "evidence"),
             "https://minio.example:9000": self.environment["AWS_ENDPOINT_URL"],
@@ -151,13 +152,15 @@ def to_run(block: Block) -> list[str]:
 
 def lines_of(begin: str) -> list[str]:
     """Every line of an example that begins so."""
-    pages = (README, CLIENTS, AUDITORS, OPERATIONS)
+    pages = (README, CLIENTS, CREDENTIALS, AUDITORS, OPERATIONS)
     every = [line for page in pages for one in blocks(page, "sh") for line in one.text.splitlines()]
     return [line for line in every if line.startswith(begin)]
 
 
 EXAMPLES = [
-    block for page in (README, OPERATIONS, CLIENTS, AUDITORS) for block in blocks(page, "sh")
+    block
+    for page in (README, OPERATIONS, CLIENTS, CREDENTIALS, AUDITORS)
+    for block in blocks(page, "sh")
 ]
 
 

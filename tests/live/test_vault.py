@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,7 +125,7 @@ def test_bad_input_says_what_to_do(served: Served) -> None:
         f"https://127.0.0.1:{served.api}/api/v1/credentials/app/secret",
         json={"secret": "x"},
         headers={"authorization": f"Bearer {served.token('data')}"},
-        verify=served.ca,
+        verify=ssl.create_default_context(cafile=served.ca),
         trust_env=False,
     )
     assert answer.status_code == 403
