@@ -17,8 +17,8 @@ from gateway.config.reading import BAD, ConfigError, Mistake, Reader, Wrong, nea
 from gateway.config.values import (
     Address,
     BaseUrl,
-    StatePlace,
     MasterKeySource,
+    StatePlace,
     Store,
     WitnessUrl,
     WitnessVkey,
