@@ -29,7 +29,7 @@ class StoredSecrets:
         self._database = database
 
     async def changes(self) -> int:
-        query = "SELECT count FROM secret_changes WHERE id = 1"
+        query = "SELECT count FROM secret_changes"
         return await self._database.read(
             lambda connection: int(connection.execute(query)[0]["count"])
         )
@@ -134,7 +134,7 @@ def apply_moves(connection: Connection, moves: Sequence[SecretMove]) -> None:
 
 
 def count_change(connection: Connection) -> None:
-    connection.execute("UPDATE secret_changes SET count = count + 1 WHERE id = 1")
+    connection.execute("UPDATE secret_changes SET count = count + 1")
     connection.notify("secrets")
 
 

@@ -113,8 +113,10 @@ def _on_sqlite(connection: Connection) -> dict[str, object]:
     columns, indexes, links = {}, set(), []
     for table in tables:
         keys = []
-        for row in connection.execute(f"PRAGMA table_info({table})"):
-            number = row["type"] == "INTEGER" and row["pk"]
+        info = connection.execute(f"PRAGMA table_info({table})")
+        alone = sum(bool(row["pk"]) for row in info) == 1
+        for row in info:
+            number = row["type"] == "INTEGER" and row["pk"] and alone
             columns[table, row["name"]] = (
                 SQLITE_TYPES[row["type"]],
                 bool(row["notnull"] or row["pk"]),

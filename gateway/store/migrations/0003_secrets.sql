@@ -21,11 +21,11 @@ CREATE UNIQUE INDEX secret_versions_current ON secret_versions (credential) WHER
 
 -- One row: grows with every change, so that each node knows when to look again.
 CREATE TABLE secret_changes (
-    id     INTEGER PRIMARY KEY,
+    of     TEXT PRIMARY KEY,
     count  INTEGER NOT NULL
 );
 
-INSERT INTO secret_changes (id, count) VALUES (1, 0);
+INSERT INTO secret_changes (of, count) VALUES ('secrets', 0);
 
 -- Keys for what the gateway seals for itself: refresh tokens, signing keys.
 CREATE TABLE sealing_keys (
