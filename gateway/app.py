@@ -6,8 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -20,26 +19,30 @@ from gateway.admin.api.serving import ServeFailed, serve_api
 from gateway.config import ConfigError, Objects, Settings, load_objects
 from gateway.credentials.master import VaultFailed
 from gateway.data_folder import StartFailed, locked
+from gateway.declare.declarer import Declarer
+from gateway.declare.orders import Rejected
+from gateway.declare.rights import Rights
+from gateway.declare.whole import Base
 from gateway.directory import LiveSessions
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import Grants
-from gateway.identity.oidc import Issuer
+from gateway.in_force import Doors, InForce
 from gateway.model import RecordFailed, Refused
 from gateway.parts import (
     Parts,
     PolicyPlace,
-    issuers_of,
+    background,
+    closed_to_objects,
     made,
-    names_of,
-    record_policies,
     server_tls,
 )
-from gateway.policy.documents import PolicyError, PolicySet
+from gateway.policy.documents import PolicyError
 from gateway.policy.narrowing import complaint
 from gateway.proxy.listener import ListenSpec
 from gateway.proxy.watched import Watch
 from gateway.signals import EndSignals
 from gateway.store.interface import StoreFailed
+from gateway.store.objects import StoredObjects
 
 __all__ = ["Gateway", "StartFailed", "running", "serve"]
 
@@ -49,18 +52,30 @@ log = logging.getLogger("trailgate")
 class Gateway:
     """A gateway at work. Made by `running`."""
 
-    def __init__(
-        self, settings: Settings, objects: Objects, place: PolicyPlace, parts: Parts
-    ) -> None:
+    def __init__(self, settings: Settings, place: PolicyPlace, parts: Parts) -> None:
         self.settings = settings
-        self.objects = objects
         self.record_failed = asyncio.Event()
         """Set once nothing can be recorded any more; every session is closed then."""
         self.url = ""
         """Where the API is reached; empty without a TCP listener."""
         self._place = place
         self._parts = parts
+        self._doors = Doors(parts.proxy, parts.targets.bound)
+        self.declarer = Declarer(
+            StoredObjects(parts.store),
+            parts.base,
+            InForce(parts, self._doors),
+            parts.recorder,
+            closed=closed_to_objects(settings),
+            keeper=parts.custody.vault,
+            revision=parts.revision,
+        )
         parts.recorder.when_failed(self._record_failed)
+
+    @property
+    def objects(self) -> Objects:
+        """What is in force: of files and of the store."""
+        return self._parts.targets.objects
 
     @property
     def grants(self) -> Grants:
@@ -98,15 +113,10 @@ class Gateway:
                 await self._listen(
                     ListenSpec(protocol, address.host, address.port), f"protocol:{protocol}"
                 )
-        await self._open_own_doors()
-
-    async def _open_own_doors(self) -> None:
-        bound = self._parts.targets.bound
-        for target in self.objects.targets.values():
-            if target.listen is not None and target.name not in bound:
-                host, port = target.listen
-                spec = ListenSpec(target.protocol, host, port, target.name, target.plain)
-                await self._listen(spec, target.name)
+        try:
+            (await self._doors.prepare(self.objects.targets.values())).swap()
+        except Rejected as error:
+            raise StartFailed(str(error), "is another gateway running there?") from error
 
     async def _listen(self, spec: ListenSpec, name: str) -> None:
         try:
@@ -123,41 +133,28 @@ class Gateway:
         """Read objects, policies and certificates anew; on any mistake all stays as it was."""
         try:
             objects, warnings = load_objects(self.settings.objects)
-            policies = self._place.load()
-            issuers = issuers_of(objects)
+            base = Base(objects, self._place.load())
             context = server_tls(self._parts.certificate, "postgresql")
-        except (ConfigError, PolicyError, ValueError, OSError) as error:
+            new = await self.declarer.reload(base)
+        except Rejected as error:
+            log.error("not reloaded: what was in force stays", extra={"cause": error.told()})
+            return False
+        except (ConfigError, PolicyError, ValueError, OSError, StoreFailed, RecordFailed) as error:
             log.error("not reloaded: what was in force stays", extra={"cause": str(error)})
             return False
         for warning in warnings:
             log.warning("objects", extra={"cause": str(warning)})
-        await self._put_in_force(objects, policies, issuers, context)
-        log.info("reloaded", extra={"targets": len(objects.targets)})
+        self._parts.proxy.swap(server_tls=context)
+        log.info("reloaded", extra={"targets": len(new.objects.targets)})
         return True
-
-    async def _put_in_force(
-        self, objects: Objects, policies: PolicySet, issuers: Sequence[Issuer], tls: ssl.SSLContext
-    ) -> None:
-        parts = self._parts
-        if dict(objects.recipients) != dict(self.objects.recipients):
-            log.warning("recipients changed: they are used from the next start on")
-        await parts.keeping.declare(objects)
-        await record_policies(parts.recorder, policies)
-        self.objects = parts.targets.objects = objects
-        await parts.issuers.replace(issuers, names_of(objects))
-        parts.policy.swap(policies)
-        catalog = parts.custody.put_in_force(objects)
-        parts.proxy.swap(catalog=catalog, policy=parts.policy, server_tls=tls)
-        try:
-            await self._open_own_doors()
-        except StartFailed as error:
-            log.error("a target's listener did not open", extra={"cause": str(error)})
 
 
 # --- the API -----------------------------------------------------------------------------------
 
 
-def _services(settings: Settings, parts: Parts, url: str) -> Services:
+def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
+    settings = gateway.settings
+
     async def record() -> str | None:
         return "the record has failed" if parts.recorder.failed else None
 
@@ -177,6 +174,8 @@ def _services(settings: Settings, parts: Parts, url: str) -> Services:
         metrics=parts.metrics.registry,
         check_details=complaint,
         keeping=parts.keeping,
+        declarer=gateway.declarer,
+        rights=Rights(lambda: gateway.objects),
         ca_pem=ca.read_text("utf-8") if ca else "",
         credentials=parts.custody,
     )
@@ -187,16 +186,16 @@ async def _open_api(gateway: Gateway, parts: Parts, stack: AsyncExitStack, loopb
     settings = gateway.settings
     public: Starlette | None = None
     if settings.https is not None:
-        public = build_api(_services(settings, parts, settings.url))
+        public = build_api(_services(gateway, parts, settings.url))
         context = server_tls(parts.certificate, "http/1.1")
         host, port = settings.https.host, settings.https.port
         serving = await serve_api(public, host=host, port=port, ssl=context)
         gateway.url = settings.url or f"https://{_named(host)}:{serving.port}"
     elif loopback:
-        public = build_api(_services(settings, parts, ""))
+        public = build_api(_services(gateway, parts, ""))
         serving = await serve_api(public)
         gateway.url = f"http://127.0.0.1:{serving.port}"
-    services = _services(settings, parts, gateway.url)
+    services = _services(gateway, parts, gateway.url)
     if public is not None:
         stack.push_async_callback(serving.close)
         public.state.services = services  # its address is known only now
@@ -232,13 +231,16 @@ async def running(
         try:
             stack.enter_context(locked(settings.data))
             parts = await made(settings, objects, place, stack, watch)
-            gateway = Gateway(settings, objects, place, parts)
+            gateway = Gateway(settings, place, parts)
+            await stack.enter_async_context(background(gateway.declarer.watch()))
             await _open_api(gateway, parts, stack, loopback_api)
             await gateway.open_doors()
         except PolicyError as error:
             raise StartFailed(
                 f"the policies are wrong:\n{error}", "trailgate policy lint"
             ) from error
+        except Rejected as error:
+            raise StartFailed(error.told(), "correct the files, or what they name") from error
         except (StoreFailed, VaultFailed, ServeFailed, RecordFailed, ValueError, OSError) as error:
             raise StartFailed(str(error)) from error
         yield gateway

@@ -18,6 +18,7 @@ from gateway.certificates import Certificate, self_made
 from gateway.config import IssuerObject, Objects, Settings
 from gateway.credentials.sealer import Sealer
 from gateway.custody import Custody, opened_vault
+from gateway.declare.whole import Base, Whole, documents_of, whole
 from gateway.directory import Targets
 from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
 from gateway.identity.authenticator import TokenAuthenticator
@@ -41,6 +42,7 @@ from gateway.record.recipients import Recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
 from gateway.store.database import Database
 from gateway.store.grants import StoredGrants
+from gateway.store.objects import StoredObjects
 from gateway.store.opening import opened
 
 log = logging.getLogger("trailgate")
@@ -65,6 +67,10 @@ class Parts:
     keeping: Keeping
     custody: Custody
     sealer: Sealer
+    base: Base
+    """What files declare."""
+    revision: int = 0
+    """Of the store's objects in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +174,15 @@ async def made(
     """Make every part; `stack` ends them in the opposite order. Raises what each of them does."""
     policies = place.load()
     certificate = certificate_of(settings)
-    retention = retention_of(objects)
-    evidence = await stack.enter_async_context(opened_evidence(settings, retention))
     store = await opened(settings.store_place)
     stack.push_async_callback(store.close)
+    base = Base(objects, policies)
+    revision, everything = await _everything(settings, base, store)
+    objects, policies = everything.objects, everything.policies
     vault, sealer = await stack.enter_async_context(opened_vault(settings, store))
     custody = Custody(vault, objects)
+    retention = retention_of(objects)
+    evidence = await stack.enter_async_context(opened_evidence(settings, retention))
     issuers = Issuers(issuers_of(objects), names=names_of(objects))
     stack.push_async_callback(issuers.close)
     witness = await stack.enter_async_context(witnessed(settings, evidence.folder))
@@ -226,7 +235,22 @@ async def made(
         keeping,
         custody,
         sealer,
+        base,
+        revision,
     )
+
+
+async def _everything(settings: Settings, base: Base, store: Database) -> tuple[int, Whole]:
+    """Files and store together. Raises Rejected."""
+    revision, stored = await StoredObjects(store).everything()
+    closed = closed_to_objects(settings)
+    return revision, await asyncio.to_thread(whole, base, documents_of(stored), closed)
+
+
+def closed_to_objects(settings: Settings) -> tuple[Path, ...]:
+    """Where the gateway's own keys lie: no object may have them read as a secret."""
+    own = [settings.data, settings.store_place, settings.tls.key_path, settings.file]
+    return tuple(path.resolve() for path in own if isinstance(path, Path))
 
 
 def _end_sessions(proxy: Proxy, grants: Sequence[str]) -> None:

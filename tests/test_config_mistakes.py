@@ -146,7 +146,7 @@ WRONG_OBJECTS = [
     (["recipient: auditor\nkey: nonsense\n"], "2:6: recipient auditor.key: no recipient; write"),
     (['recipient: auditor\nkey: {from: "file:gone"}\n'], "2:13: recipient auditor.key: "),
     (['credential: app\nuser: app\nsecret: {from: "file:empty"}\n'], "3:16: credential app.secr"),
-    (["5: x\n"], "1:1: '5' is no kind of object; known are agent"),
+    (["5: x\n"], "1:1: '5' is no kind of object; known are access"),
     (["- target\n"], "1:1: object: expected a mapping, found a list"),
 ]
 

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Objects from YAML files to typed values, checked as one set."""
+"""Objects from YAML files and JSON documents to typed values, checked as one set."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gateway.config.objects import KINDS, LATER, Objects, TargetObject
+from gateway.config.documents import DocumentReader
+from gateway.config.objects import KINDS, LATER, Objects, TargetObject, plural
 from gateway.config.reading import BAD, ConfigError, Mistake, Reader, key_of, nearest
 from gateway.config.references import Written, check_doubles, check_references
 from gateway.protocols import ProtocolDefinition, discover
@@ -20,12 +21,39 @@ def load_objects(paths: Iterable[Path]) -> tuple[Objects, tuple[Mistake, ...]]:
     """Read files, and the *.yaml of folders. Raises ConfigError with every mistake in them."""
     readers = [Reader(path) for path in yaml_files(paths)]
     written = [one for reader in readers for one in _read(reader)]
-    check_doubles(written)
-    check_references(written, KINDS)
+    objects = _checked(Objects(), written, readers)
+    return objects, tuple(note for reader in readers for note in reader.warnings)
+
+
+def declared_with(given: Objects, documents: Sequence[DocumentReader]) -> Objects:
+    """What is given, and what the documents declare, as one set. Raises ConfigError.
+
+    What stands in files is checked anew: a document may have taken its name or its address.
+    """
+    files = list(dict.fromkeys(one.reader for one in given.declared))
+    for reader in files:
+        reader.mistakes.clear()
+    written = [one for reader in documents for one in _read(reader)]
+    return _checked(given, written, [*files, *documents])
+
+
+def _checked(given: Objects, written: list[Written], readers: Sequence[Reader]) -> Objects:
+    everything = [*given.declared, *written]
+    in_files = {(one.kind, one.name) for one in given.declared}
+    besides = {
+        kind: [name for name in getattr(given, plural(kind)) if (kind, name) not in in_files]
+        for kind in KINDS
+    }
+    for one in written:
+        if one.name in besides[one.kind]:
+            message = f"{one.kind} {one.name} is one that the gateway was started with"
+            one.reader.wrong(one.node, message, "choose another name")
+    check_doubles(everything)
+    check_references(everything, besides)
     mistakes = [mistake for reader in readers for mistake in reader.mistakes]
     if mistakes:
         raise ConfigError(mistakes)
-    return _gathered(written), tuple(note for reader in readers for note in reader.warnings)
+    return _gathered(given, written)
 
 
 def yaml_files(paths: Iterable[Path]) -> list[Path]:
@@ -68,8 +96,8 @@ def _options(reader: Reader, pairs: dict[str, tuple[yaml.Node, yaml.Node]], at: 
     """Take a protocol's own options out of a target's pairs; the protocol's types check them."""
     protocols = discover()
     _, node = pairs.get("protocol", (None, None))
-    if node is None:
-        return None
+    if not isinstance(node, yaml.ScalarNode):
+        return None  # the target's own field says so
     definition = protocols.get(str(node.value))
     if definition is None:
         return reader.wrong(
@@ -89,13 +117,16 @@ def _own_keys(definition: ProtocolDefinition) -> set[str]:
     return {key_of(item) for item in dataclasses.fields(definition.options)}
 
 
-def _gathered(written: list[Written]) -> Objects:
-    by_kind: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+def _gathered(given: Objects, written: list[Written]) -> Objects:
+    by_kind: dict[str, dict[str, Any]] = {
+        plural(kind): dict(getattr(given, plural(kind))) for kind in KINDS
+    }
     for one in written:
         value = one.value
         if one.kind == "target":
             value = one.value.model(one.options)
         elif one.kind == "credential":
             value = one.value.model()
-        by_kind[one.kind][one.name] = value
-    return Objects(**{f"{kind}s": found for kind, found in by_kind.items()})
+        by_kind[plural(one.kind)][one.name] = value
+    files = tuple(one for one in written if not isinstance(one.reader, DocumentReader))
+    return Objects(**by_kind, declared=given.declared + files)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.config.keeping import LegalHoldObject, RetentionObject
+from gateway.config.references import Written
 from gateway.config.values import Address, ObjectName, PublicKey, Secret
 from gateway.model import Credential, Target, Tls
 
-LATER = ("access", "webhook")
+LATER = ("webhook",)
 """Kinds that the design knows and this version does not carry out."""
 
 
@@ -136,6 +137,17 @@ class RecipientObject:
     view: Literal["delivered"] = "delivered"
 
 
+@dataclass(frozen=True, slots=True)
+class AccessObject:
+    """`access: NAME`: what members of groups may do on the gateway itself."""
+
+    access: ObjectName
+    groups: tuple[str, ...]
+    may: tuple[Literal["approve", "read_sessions", "audit", "operate", "admin"], ...]
+    targets: tuple[str, ...] = ("*",)
+    issuers: tuple[str, ...] = ()
+
+
 KINDS: dict[str, type] = {
     "target": TargetObject,
     "credential": CredentialObject,
@@ -145,7 +157,15 @@ KINDS: dict[str, type] = {
     "recipient": RecipientObject,
     "retention": RetentionObject,
     "legal_hold": LegalHoldObject,
+    "access": AccessObject,
 }
+
+
+def plural(kind: str) -> str:
+    """Several objects of a kind, as the API's paths and the fields of `Objects` have it."""
+    if kind.endswith("y"):
+        return kind[:-1] + "ies"
+    return kind + ("es" if kind.endswith("s") else "s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +180,9 @@ class Objects:
     recipients: Mapping[str, RecipientObject] = field(default_factory=dict)
     retentions: Mapping[str, RetentionObject] = field(default_factory=dict)
     legal_holds: Mapping[str, LegalHoldObject] = field(default_factory=dict)
+    accesses: Mapping[str, AccessObject] = field(default_factory=dict)
+    declared: tuple[Written, ...] = field(default=(), repr=False, compare=False)
+    """What stands in files, as it was read; nothing for objects made in the program."""
 
     def target(self, name: str) -> Target | None:
         return self.targets.get(name)

@@ -28,7 +28,7 @@ _CORE = (
         "-+.0123456789",
     ),
 )
-_TAG = "tag:yaml.org,2002:"
+TAG = "tag:yaml.org,2002:"
 _WORDS = {"map": "a mapping", "seq": "a list", "str": "text", "null": "nothing"} | {
     "int": "a whole number",
     "float": "a number",
@@ -51,19 +51,23 @@ class _CoreLoader(yaml.SafeLoader):
 
 for _name, _pattern, _first in _CORE:
     _CoreLoader.add_implicit_resolver(
-        _TAG + _name, _pattern, ["" if letter == "\0" else letter for letter in _first]
+        TAG + _name, _pattern, ["" if letter == "\0" else letter for letter in _first]
     )
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where in a file; line and column count from 1."""
+    """Where in a file; line and column count from 1. In a document of the API both are 0, `file`
+    is the object and `pointer` a JSON pointer (RFC 6901)."""
 
     file: str
     line: int
     column: int
+    pointer: str = ""
 
     def __str__(self) -> str:
+        if not self.line:
+            return f"{self.file}#{self.pointer}"
         return f"{self.file}:{self.line}:{self.column}"
 
 
@@ -223,7 +227,7 @@ class Reader:
         return self._scalar(node, kind, at)
 
     def _optional(self, node: yaml.Node, arguments: tuple[Any, ...], at: str) -> Any:
-        if node.tag == _TAG + "null":
+        if node.tag == TAG + "null":
             return None
         (kind,) = (argument for argument in arguments if argument is not type(None))
         return self.value(node, kind, at)
@@ -260,24 +264,30 @@ class Reader:
         if not isinstance(node, yaml.ScalarNode):
             message = f"{at}: expected {_expected(kind)}, found {found(node)}"
             return self.wrong(node, message, "write one value")
-        tag = node.tag.removeprefix(_TAG)
+        tag = node.tag.removeprefix(TAG)
         if kind is Path and tag == "str" and not node.value:
             return self.wrong(node, f"{at}: the path is empty", "name a file or remove the key")
         if kind in (int, float) and len(node.value) > NUMBER_CAP:
             return self.wrong(node, f"{at}: the number is too long", "write a smaller one")
         if kind is Path and tag == "str":
-            return (self.folder / Path(node.value).expanduser()).absolute()
+            return self.located(node, node.value, at)
         if kind is str and tag == "str":
             return node.value
-        if kind is bool and tag == "bool":
-            return node.value.lower() == "true"
-        if kind is int and tag == "int":
-            return int(node.value, 0) if node.value[:2] in ("0o", "0x") else int(node.value)
+        if (kind, tag) in ((bool, "bool"), (int, "int")):
+            return scalar(node)
         if kind is float and tag in ("int", "float"):
             return float(node.value)
         quotes = kind in (str, Path) and tag != "null"
         cure = "put it in quotes" if quotes else f"write {_expected(kind)}"
         return self.wrong(node, f"{at}: expected {_expected(kind)}, found {found(node)}", cure)
+
+    def vault_holds(self, at: str) -> bool:
+        """Whether a secret may stand there as kept; never in a file."""
+        return False
+
+    def located(self, node: yaml.Node, text: str, at: str) -> Any:
+        """The path that is written, from the file's own folder; BAD after a mistake was noted."""
+        return (self.folder / Path(text).expanduser()).absolute()
 
     def fields(
         self, pairs: Mapping[str, tuple[yaml.Node, yaml.Node]], kind: type[T], at: str
@@ -318,9 +328,21 @@ def _yaml_cure(problem: str) -> str:
     return "check quotes, brackets and indentation there"
 
 
+def scalar(node: yaml.Node) -> str | int | float | bool | None:
+    """A scalar node as the value that its tag says; text where it is not one of the core's."""
+    tag, text = node.tag.removeprefix(TAG), str(node.value)
+    if tag == "null":
+        return None
+    if tag == "bool":
+        return text.lower() == "true"
+    if tag == "int" and len(text) <= NUMBER_CAP:
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    return float(text) if tag == "float" and len(text) <= NUMBER_CAP else text
+
+
 def found(node: yaml.Node) -> str:
     """A node in words, without its value: it may be a secret."""
-    return _WORDS.get(node.tag.removeprefix(_TAG), f"the tag {node.tag}")
+    return _WORDS.get(node.tag.removeprefix(TAG), f"the tag {node.tag}")
 
 
 def _expected(kind: Any) -> str:

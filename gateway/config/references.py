@@ -75,9 +75,14 @@ def _identities(one: Written) -> list[tuple[str, str]]:
     return []
 
 
-def check_references(written: list[Written], kinds: Iterable[str]) -> None:
-    """What objects name must be there, and what they say must be possible."""
-    names = {kind: [one.name for one in written if one.kind == kind] for kind in kinds}
+def check_references(written: list[Written], given: Mapping[str, Iterable[str]]) -> None:
+    """What objects name must be there, and what they say must be possible.
+
+    `given`: the names by kind of what is there besides.
+    """
+    names = {kind: list(there) for kind, there in given.items()}
+    for one in written:
+        names[one.kind].append(one.name)
     for one in written:
         if one.kind in _CHECKS:
             _CHECKS[one.kind](one)
@@ -85,6 +90,8 @@ def check_references(written: list[Written], kinds: Iterable[str]) -> None:
             _check_names(one, "credentials", one.value.credentials, "credential", names)
         if one.kind == "legal_hold":
             _check_hold(one, names["target"])
+        if one.kind == "access":
+            _check_names(one, "issuers", one.value.issuers, "issuer", names)
         for issuer, _ in _identities(one):
             _check_names(one, "issuer", [issuer], "issuer", names)
 
@@ -167,10 +174,22 @@ def _check_person(one: Written) -> None:
         one.reader.wrong(one.at("identities"), message, "name at least one")
 
 
+def _check_access(one: Written) -> None:
+    at, access = f"access {one.name}", one.value
+    for key in ("groups", "may", "targets"):
+        if not getattr(access, key):
+            one.reader.wrong(one.at(key), f"{at}.{key}: the list is empty", "name at least one")
+    whole = [right for right in ("audit", "admin") if right in access.may]
+    if whole and access.targets != ("*",):
+        cure = "remove targets, or give it by an access object of its own"
+        one.reader.wrong(one.at("targets"), f"{at}: {whole[0]} is not bounded by targets", cure)
+
+
 _CHECKS: Mapping[str, Callable[[Written], None]] = {
     "target": _check_target,
     "credential": _check_credential,
     "issuer": _check_issuer,
     "person": _check_person,
     "recipient": _check_recipient,
+    "access": _check_access,
 }

@@ -18,6 +18,8 @@ from gateway.config.reading import BAD, Reader, Wrong, nearest
 from gateway.store.dsn import SCHEMES, Dsn
 
 SECRET_CAP = 64 * 1024
+KEPT = "kept"
+"""In place of a secret that the gateway's own vault holds: `{kept: VERSION}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ class Secret:
         if isinstance(node, yaml.ScalarNode):
             return cls._written(reader, node, at)
         pairs = reader.pairs(node, at)
+        if reader.vault_holds(at) and list(pairs) == [KEPT]:
+            return cls("", KEPT)
         for key, (key_node, _) in pairs.items():
             if key not in ("from", "value"):
                 reader.wrong(
@@ -181,7 +185,9 @@ class Secret:
             return reader.wrong(
                 node, f"{at}.from: {kind} is not in this version", 'use "file:PATH"'
             )
-        path = reader.folder / Path(rest).expanduser()
+        path = reader.located(node, rest, at)
+        if path is BAD:
+            return BAD
         try:
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode

@@ -35,27 +35,37 @@ class Proxy:
     def __init__(self, services: ProxyServices) -> None:
         self._services = services
         self._house = House(services)
-        self._servers: list[asyncio.Server] = []
+        self._listeners: dict[Listener, None] = {}
         self._unknown: dict[Arrival, None] = {}
         """Links before their login, oldest first."""
         self._links = 0
         self._draining = False
 
     async def listen(self, spec: ListenSpec) -> tuple[str, int]:
-        """Open a listener; its real address. Raises OSError, or KeyError for a protocol there is
-        not."""
-        definition = self._services.protocols[spec.protocol]
-        loop = asyncio.get_running_loop()
+        """Open a listener; its real address. Raises as `open_listener` does."""
+        return (await self.open_listener(spec)).address
+
+    async def open_listener(self, spec: ListenSpec) -> Listener:
+        """Open a listener. Raises OSError, or KeyError for a protocol there is not."""
+        protocols, high = self._services.protocols, self._services.limits.buffer_bytes
         loopback = _is_loopback(spec.host)
-        high = self._services.limits.buffer_bytes
+        listener = Listener(spec)
 
         def accepted() -> Link:
-            return CountedLink(self, spec, definition, loopback, high)
+            now = listener.spec
+            return CountedLink(self, now, protocols[now.protocol], loopback, high)
 
+        assert protocols[spec.protocol]
+        loop = asyncio.get_running_loop()
         server = await loop.create_server(accepted, spec.host, spec.port, backlog=_BACKLOG)
-        self._servers.append(server)
-        host, port = server.sockets[0].getsockname()[:2]
-        return str(host), int(port)
+        listener.opened(server)
+        self._listeners[listener] = None
+        return listener
+
+    def close_listener(self, listener: Listener) -> None:
+        """Accept no more links there; those that are in stay."""
+        listener.close()
+        self._listeners.pop(listener, None)
 
     # --- one link --------------------------------------------------------------------------------
 
@@ -95,6 +105,11 @@ class Proxy:
         self._services.metrics.unauthenticated.set(len(self._unknown))
 
     # --- what app asks ---------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy:
+        """What new sessions are decided by."""
+        return self._services.policy
 
     def live(self) -> list[SessionView]:
         """Sessions that are open or about to be, with their counters."""
@@ -155,8 +170,8 @@ class Proxy:
     async def drain(self, seconds: float) -> None:
         """Stop accepting; let each session end at a quiet point, and the rest after `seconds`."""
         self._draining = True
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.close()
         for arrival in list(self._unknown):
             arrival.refuse(_unavailable("drain", "the gateway is shutting down"), "draining")
         house = self._house
@@ -180,6 +195,25 @@ class Proxy:
                     await house.changed.wait()
         except TimeoutError:
             log.info("not everyone left in time", extra={"sessions": len(house.everyone())})
+
+
+class Listener:
+    """An open listener. Whoever sets `spec` hands it over: it is for links from then on."""
+
+    def __init__(self, spec: ListenSpec) -> None:
+        self.spec = spec
+        self.asked = spec.host, spec.port
+        self.address = "", 0
+        """As it is bound."""
+        self._server: asyncio.Server | None = None
+
+    def opened(self, server: asyncio.Server) -> None:
+        host, port = server.sockets[0].getsockname()[:2]
+        self._server, self.address = server, (str(host), int(port))
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
 
 
 class CountedLink(Link):

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.model import Grant, Level, RecordFailed
 from gateway.record import policies, seal
 from gateway.record.backlog import Backlog
+from gateway.record.changes import record_change
 from gateway.record.durable import explain
 from gateway.record.frames import Header
 from gateway.record.grants import GrantRecords
@@ -274,6 +275,12 @@ class NodeRecorder:
 
     def refused(self, event: Mapping[str, Any]) -> None:
         self._refusals.record(event)
+
+    async def config_changed(self, event: Mapping[str, Any], document: bytes) -> None:
+        """As declare.ports.ChangeRecord. Raises RecordFailed."""
+        if self._node is None or self._stopping:
+            raise RecordFailed("the record is ending")
+        await record_change(self._node, self._journal, self._log.append, event, document)
 
     def reached(self, position: int, level: Level) -> bool:
         return self._journal.reached(position, level)

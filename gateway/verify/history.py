@@ -227,5 +227,8 @@ class History:
     def _heartbeat(self, index: int, leaf: dict[str, Any]) -> None:
         """Only its time matters."""
 
+    def _config(self, index: int, leaf: dict[str, Any]) -> None:
+        """The frame that it is the digest of stands in the node's own record."""
+
     def _policy(self, index: int, leaf: dict[str, Any]) -> None:
         self.policies[leaf["sha256"]] = leaf["name"]

@@ -83,6 +83,7 @@ _TYPES: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
     "retention": {"name": _text, "sessions": _count, "keys": _count},
     "policy": {"name": _text, "sha256": _hash},
+    "config": {"kind": _text, "sha256": _hash},
 }
 
 

@@ -6,19 +6,22 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from gateway.admin.api import credentials, grants, health, keys, oauth, sessions
+from gateway.admin.api import credentials, grants, health, keys, oauth, objects, sessions
 from gateway.admin.api.problems import (
     Problem,
     on_failure,
     on_http,
     on_problem,
+    on_record_failed,
     on_refused,
+    on_rejected,
     on_store_failed,
     on_vault_failed,
 )
 from gateway.admin.api.services import Services
 from gateway.credentials.master import VaultFailed
-from gateway.model import Refused
+from gateway.declare.orders import Rejected
+from gateway.model import RecordFailed, Refused
 from gateway.store.interface import StoreFailed
 
 
@@ -29,6 +32,7 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
         routes=[
             *oauth.ROUTES,
             *grants.ROUTES,
+            *objects.ROUTES,
             *sessions.ROUTES,
             *keys.ROUTES,
             *credentials.ROUTES,
@@ -37,6 +41,8 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
         exception_handlers={
             Problem: on_problem,
             Refused: on_refused,
+            Rejected: on_rejected,
+            RecordFailed: on_record_failed,
             HTTPException: on_http,
             StoreFailed: on_store_failed,
             VaultFailed: on_vault_failed,

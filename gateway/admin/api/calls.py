@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pwd
 from collections.abc import Set
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -13,6 +15,9 @@ from starlette.requests import Request
 
 from gateway.admin.api.problems import Problem
 from gateway.admin.api.services import Services
+from gateway.admin.api.serving import PEER
+from gateway.declare.orders import Author
+from gateway.declare.rights import Right
 from gateway.identity.refusal import SHOWN
 from gateway.model import Grant
 
@@ -34,12 +39,26 @@ async def caller_of(request: Request) -> Grant | None:
     given = request.headers.get("authorization")
     if given is None:
         if request.app.state.admin:
+            _check_peer(request)
             return None
         raise Problem(401, "send a token: Authorization: Bearer TOKEN")
     scheme, _, token = given.partition(" ")
     if scheme.lower() != "bearer":
         raise Problem(401, "only Authorization: Bearer TOKEN is understood")
     return await services_of(request).authenticator.login(token.strip())
+
+
+def _check_peer(request: Request) -> int:
+    """The user at the other end of the admin socket. Raises Problem 403.
+
+    The socket's mode keeps others out already; a folder that was opened too far must not be all
+    that there is.
+    """
+    peer = request.client.host if request.client else ""
+    kind, _, uid = peer.partition(":")
+    if kind != PEER or int(uid) not in (0, os.geteuid()):
+        raise Problem(403, "the admin socket is for root and the gateway's own user")
+    return int(uid)
 
 
 async def admin_only(request: Request) -> None:
@@ -52,15 +71,47 @@ def label_of(caller: Grant | None) -> str:
     return "admin" if caller is None else "/".join(caller.labels)
 
 
-async def body_of(request: Request) -> bytes:
-    """The body, of bounded size and within a deadline. Raises Problem."""
+async def caller_with(request: Request, *rights: Right) -> Grant | None:
+    """The caller, who has one of these rights. Raises Refused, Problem 401 or 403."""
+    caller = await caller_of(request)
+    may = services_of(request).rights.may
+    if not any(may(caller, right) for right in rights):
+        raise Problem(403, f"this needs the right {' or '.join(rights)}, by an access object")
+    return caller
+
+
+def author_of(request: Request, caller: Grant | None) -> Author:
+    """Who changes something, for the record: the whole chain, or the user of this machine."""
+    if caller is None:
+        uid = _check_peer(request)
+        return Author(f"uid {uid} ({_user_name(uid)})", {"uid": uid, "user": _user_name(uid)})
+    origin = caller.origin
+    return Author(
+        label_of(caller),
+        {
+            "chain": list(caller.labels),
+            "grant": caller.id,
+            "origin": {"issuer": origin.issuer, "subject": origin.subject},
+        },
+    )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+async def body_of(request: Request, cap: int = BODY_CAP) -> bytes:
+    """The body, of at most `cap` bytes and within a deadline. Raises Problem."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_DEADLINE):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > BODY_CAP:
-                    raise Problem(413, f"the body is over {BODY_CAP} bytes")
+                if len(body) > cap:
+                    raise Problem(413, f"the body is over {cap} bytes")
     except TimeoutError:
         raise Problem(408, f"the body did not come within {BODY_DEADLINE:.0f} s") from None
     return bytes(body)
@@ -70,21 +121,34 @@ def _kind_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def json_of(request: Request, members: Set[str]) -> dict[str, Any]:
+async def json_of(request: Request, members: Set[str], cap: int = BODY_CAP) -> dict[str, Any]:
     """The body as a JSON object of these members; an empty body is an empty one."""
-    body = await body_of(request)
-    if body and _kind_of(request) != "application/json":
-        raise Problem(415, "send application/json")
-    try:
-        document = json.loads(body or b"{}", object_pairs_hook=_without_doubles)
-    except (ValueError, RecursionError):
-        raise Problem(400, "the body is not JSON") from None
-    if not isinstance(document, dict):
-        raise Problem(400, "the body must be a JSON object")
+    document = await any_json_of(request, cap)
     if unknown := set(document) - members:
         shown = ", ".join(sorted(unknown))[:SHOWN]
         raise Problem(400, f"unknown members: {shown}; known are {', '.join(sorted(members))}")
     return document
+
+
+async def any_json_of(request: Request, cap: int = BODY_CAP) -> dict[str, Any]:
+    """The body as a JSON object; an empty body is an empty one. Raises Problem."""
+    body = await body_of(request, cap)
+    if body and _kind_of(request) != "application/json":
+        raise Problem(415, "send application/json")
+    try:
+        document = json.loads(
+            body or b"{}", object_pairs_hook=_without_doubles, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError):
+        raise Problem(400, "the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise Problem(400, "the body must be a JSON object")
+    return document
+
+
+def _no_constant(name: str) -> None:
+    """NaN and Infinity are Python's own, not JSON's (RFC 8259 6)."""
+    raise ValueError(name)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

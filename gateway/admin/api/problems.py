@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.declare.orders import Rejected
 from gateway.model import Refused
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,18 @@ def problem_response(
 async def on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return problem_response(error.status, error.detail, None, **error.members)
+
+
+async def on_rejected(request: Request, error: Exception) -> Response:
+    """An order that was not carried out; `errors` name each mistake and where it is."""
+    assert isinstance(error, Rejected)
+    errors = {"errors": list(error.findings)} if error.findings else {}
+    return problem_response(error.status, error.detail, None, **errors)
+
+
+async def on_record_failed(request: Request, error: Exception) -> Response:
+    log.error("api call failed", extra={"path": request.url.path, "cause": str(error)})
+    return problem_response(503, "the change could not be recorded, so nothing was changed")
 
 
 async def on_refused(request: Request, error: Exception) -> Response:

@@ -10,11 +10,17 @@ from typing import Protocol as Interface
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from gateway.config import Objects
+from gateway.declare.declarer import Declarer
+from gateway.declare.ports import SecretKeeper
+from gateway.declare.rights import Rights
 from gateway.identity.delegation import CheckDetails, TokenExchange
 from gateway.identity.grants import Grants
 from gateway.identity.oidc import Issuers
 from gateway.model import Credential, Grant
 from gateway.proxy.ports import Authenticator
+
+__all__ = ["ReadyCheck", "SecretKeeper", "Services", "SessionsView", "TargetDirectory"]
 
 ReadyCheck = Callable[[], Awaitable[str | None]]
 """Complains, in words that anyone may read, or returns None."""
@@ -100,6 +106,9 @@ class Services:
     metrics: CollectorRegistry = REGISTRY
     check_details: CheckDetails | None = None
     keeping: KeyKeeping | None = None
+    declarer: Declarer | None = None
+    """None: this gateway's objects cannot be asked for or changed."""
+    rights: Rights = field(default_factory=lambda: Rights(Objects))
     ca_pem: str = ""
     """Certificates that clients need to trust this gateway's listeners; empty: public ones."""
     credentials: CredentialDesk | None = None

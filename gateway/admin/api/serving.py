@@ -9,15 +9,20 @@ import os
 import socket
 import ssl
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 BACKLOG = 256
 CONNECTIONS = 512
 GRACE_SECONDS = 3
+PEER = "uid"
+"""On a socket a client's address is `uid:NUMBER`, the user that the kernel says it is, and its
+process."""
 UNIX_PATH_CAP = 107
 """sun_path, less its final zero."""
 
@@ -26,11 +31,27 @@ class ServeFailed(Exception):
     """Nothing could be served there; the text names the place and the cure."""
 
 
+_PEER_CREDENTIALS = struct.Struct("iII")
+"""struct ucred: pid, uid, gid."""
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the gateway's own affair."""
         yield
+
+
+class _PeerProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """HTTP on a unix socket, which knows who is at the other end (SO_PEERCRED)."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        given = transport.get_extra_info("socket").getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size
+        )
+        pid, uid, _ = _PEER_CREDENTIALS.unpack(given)
+        self.client = (f"{PEER}:{uid}", pid)
 
 
 class Serving:
@@ -75,6 +96,7 @@ async def serve_api(
     bound = await _bound_unix(uds) if uds is not None else _bound_tcp(host, port)
     config = uvicorn.Config(
         app,
+        http=AutoHTTPProtocol if uds is None else _PeerProtocol,
         log_config=None,
         access_log=False,
         interface="asgi3",

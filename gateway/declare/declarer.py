@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Declares objects: one order at a time, checked as a whole set, recorded, kept, put in force."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gateway.config.documents import canonical
+from gateway.config.values import KEPT
+from gateway.declare.orders import Change, Order, Outcome, Rejected, Shown
+from gateway.declare.plan import Plan, Step, planned
+from gateway.declare.policies import failing_tests
+from gateway.declare.ports import ChangeRecord, Force, SecretKeeper
+from gateway.declare.whole import Base, Whole, documents_of, whole
+from gateway.store.interface import StoreFailed
+from gateway.store.objects import Edit, StoredObject, StoredObjects
+
+log = logging.getLogger("trailgate")
+
+ATTEMPTS = 5
+"""How often an order is planned anew because another node changed something meanwhile."""
+POLL_EVERY = 1.0
+"""Seconds between two looks at the store's revision."""
+MOST_OBJECTS = 20_000
+
+
+class Declarer:
+    """What is declared, and the one way to change it.
+
+    `closed`: folders whose files no object may name. Times are by `now`, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: StoredObjects,
+        base: Base,
+        force: Force,
+        record: ChangeRecord,
+        *,
+        closed: Sequence[Path] = (),
+        keeper: SecretKeeper | None = None,
+        revision: int = 0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.base = base
+        self.keeper = keeper
+        self.revision = revision
+        """Of what is in force here."""
+        self._store = store
+        self._force = force
+        self._record = record
+        self._closed = closed
+        self._now = now
+        self._lock = asyncio.Lock()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def shown(self, kind: str | None = None) -> list[Shown]:
+        """The objects of a kind (None: of all), by kind and name. Raises StoreFailed."""
+        _, stored = await self._store.everything()
+        documents = documents_of(stored)
+        found = [*self.base.shown()]
+        found += [_shown(one, documents[one.kind, one.name]) for one in stored]
+        wanted = (one for one in found if kind in (None, one.kind))
+        return sorted(wanted, key=lambda one: (one.kind, one.name))
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    async def order(self, order: Order) -> Outcome:
+        """Carry out an order, or nothing of it. Raises Rejected, StoreFailed, RecordFailed."""
+        kept: dict[str, int] = {}
+        async with self._lock:
+            for _ in range(ATTEMPTS):
+                outcome = await self._attempt(order, kept)
+                if outcome is not None:
+                    return outcome
+        raise Rejected(409, "others change the same objects all the time: try again")
+
+    async def _attempt(self, order: Order, kept: dict[str, int]) -> Outcome | None:
+        revision, stored = await self._store.everything()
+        there = {(one.kind, one.name): one for one in stored}
+        plan = planned(order, there, documents_of(stored), self.base.names())
+        self._check_secrets(plan)
+        new = await self._checked(plan)
+        if order.dry_run or not plan.changing:
+            return Outcome(tuple(_change(step, there) for step in plan.steps), revision)
+        prepared = await self._force.prepare(new)
+        try:
+            plan = await self._with_kept(order, plan, kept)
+            change = await self._recorded(order, plan, there)
+            written = await self._written(order, plan, revision, change)
+        except BaseException:
+            await prepared.undo()
+            raise
+        if written is None:
+            await prepared.undo()
+            return None
+        self.revision, now = written[0], {(one.kind, one.name): one for one in written[1]}
+        await prepared.commit()
+        await self._dropped(plan)
+        _log(order, plan)
+        return Outcome(tuple(_change(step, there | now) for step in plan.steps), self.revision)
+
+    async def _checked(self, plan: Plan) -> Whole:
+        """The whole set as it would be. Raises Rejected."""
+        if len(plan.documents) > MOST_OBJECTS:
+            raise Rejected(422, f"more than {MOST_OBJECTS} objects: use another gateway")
+        try:
+            new = await asyncio.to_thread(whole, self.base, plan.documents, self._closed)
+        except Rejected as error:
+            if all(step.action == "delete" for step in plan.changing):
+                detail = "others still need it: nothing was changed"
+                raise Rejected(409, detail, error.findings) from error
+            raise
+        changed = {step.name for step in plan.changing if step.kind == "policy"}
+        failing = [
+            finding
+            for document in new.policies.documents
+            if document.name in changed
+            for finding in await failing_tests(document)
+        ]
+        if failing:
+            raise Rejected(422, "the policy's own tests fail: nothing was changed", failing)
+        return new
+
+    def _check_secrets(self, plan: Plan) -> None:
+        if self.keeper is None and any(step.secret is not None for step in plan.steps):
+            raise Rejected(
+                422,
+                "this gateway has no vault, so it keeps no secret that is given by value: give "
+                'it as {"from": "file:PATH"}, a file on the gateway\'s machine',
+            )
+
+    async def _with_kept(self, order: Order, plan: Plan, kept: dict[str, int]) -> Plan:
+        """Secrets are in the vault before a document speaks of them; `kept`: those that are."""
+        steps = []
+        for step in plan.steps:
+            if step.secret is not None and step.after is not None and self.keeper is not None:
+                if step.name not in kept:
+                    kept[step.name] = await self.keeper.keep(
+                        step.name, step.secret, order.author.label
+                    )
+                after = {**step.after, "secret": {KEPT: kept[step.name]}}
+                step = replace(step, after=after)
+            steps.append(step)
+        return replace(plan, steps=tuple(steps))
+
+    async def _recorded(
+        self, order: Order, plan: Plan, there: Mapping[tuple[str, str], StoredObject]
+    ) -> str:
+        """Record what is about to change; the id of the change. Raises RecordFailed."""
+        change = secrets.token_hex(8)
+        for step in plan.changing:
+            known = there.get((step.kind, step.name))
+            event = {
+                "event": "config.change",
+                "change": change,
+                "action": step.action,
+                "kind": step.kind,
+                "name": step.name,
+                "version": known.version if known else 0,
+                "managed_by": order.managed_by,
+                "by": dict(order.author.record),
+                "before": _digest(step.before),
+                "after": _digest(step.after),
+                "secret": step.secret is not None,
+            }
+            document = canonical(step.after) if step.after is not None else ""
+            await self._record.config_changed(event, document.encode())
+        return change
+
+    async def _written(
+        self, order: Order, plan: Plan, revision: int, change: str
+    ) -> tuple[int, tuple[StoredObject, ...]] | None:
+        edits = [_edit(step, order.managed_by) for step in plan.changing]
+        written = None
+        try:
+            written = await self._store.write(
+                edits, by=order.author.label, at=self._now(), revision=revision
+            )
+        finally:
+            if written is None:
+                await self._record.config_changed(
+                    {"event": "config.not_changed", "change": change}, b""
+                )
+        return written
+
+    async def _dropped(self, plan: Plan) -> None:
+        """Forget the secrets of what is gone: the order stands, whether or not that works."""
+        for step in plan.changing:
+            if self.keeper is None or step.kind != "credential":
+                continue
+            if _holds(step.before) and not _holds(step.after):
+                try:
+                    await self.keeper.drop(step.name)
+                except StoreFailed:
+                    log.exception("a secret stays in the vault", extra={"credential": step.name})
+
+    # --- what others changed ---------------------------------------------------------------------
+
+    async def reload(self, base: Base) -> Whole:
+        """Put in force what files say now, with what the store says. Raises Rejected."""
+        async with self._lock:
+            return await self._reload(base)
+
+    async def _reload(self, base: Base) -> Whole:
+        revision, stored = await self._store.everything()
+        new = await asyncio.to_thread(whole, base, documents_of(stored), self._closed)
+        prepared = await self._force.prepare(new)
+        await prepared.commit()
+        self.base, self.revision = base, revision
+        return new
+
+    async def refresh(self) -> None:
+        """Put in force what another node has changed since. Raises Rejected, StoreFailed."""
+        if await self._store.revision() == self.revision:
+            return
+        async with self._lock:
+            if await self._store.revision() != self.revision:
+                new = await self._reload(self.base)
+                log.info("objects changed elsewhere", extra={"targets": len(new.objects.targets)})
+
+    async def watch(self) -> None:
+        """Refresh each second until cancelled; what was in force stays where that fails."""
+        told: str = ""
+        while True:
+            await asyncio.sleep(POLL_EVERY)
+            try:
+                await self.refresh()
+                told = ""
+            except Exception as error:
+                cause = error.told() if isinstance(error, Rejected) else str(error)
+                if cause != told:
+                    log.error("objects not refreshed", extra={"cause": cause})
+                told = cause
+
+
+def _shown(one: StoredObject, document: Mapping[str, Any]) -> Shown:
+    return Shown(
+        one.kind, one.name, document, one.version, one.etag, one.managed_by, one.changed_by,
+        one.changed_at,
+    )  # fmt: skip
+
+
+def _change(step: Step, there: Mapping[tuple[str, str], StoredObject]) -> Change:
+    one = there.get((step.kind, step.name)) if step.action != "delete" else None
+    return Change(
+        step.action, step.kind, step.name, step.before, step.after, step.secret is not None,
+        _shown(one, step.after or {}) if one is not None else None,
+    )  # fmt: skip
+
+
+def _edit(step: Step, managed_by: str) -> Edit:
+    text = canonical(step.after) if step.after is not None else None
+    return Edit(step.kind, step.name, text, managed_by)
+
+
+def _digest(document: Mapping[str, Any] | None) -> str | None:
+    return hashlib.sha256(canonical(document).encode()).hexdigest() if document else None
+
+
+def _holds(document: Mapping[str, Any] | None) -> bool:
+    secret = (document or {}).get("secret")
+    return isinstance(secret, Mapping) and KEPT in secret
+
+
+def _log(order: Order, plan: Plan) -> None:
+    for step in plan.changing:
+        log.info(
+            "declared",
+            extra={
+                "action": step.action,
+                "object": f"{step.kind} {step.name}",
+                "by": order.author.label,
+                "managed_by": order.managed_by,
+            },
+        )
