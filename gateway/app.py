@@ -36,7 +36,7 @@ from gateway.parts import (
     made,
     server_tls,
 )
-from gateway.policy.documents import PolicyError
+from gateway.policy.documents import PolicyError, PolicySet
 from gateway.policy.narrowing import complaint
 from gateway.proxy.listener import ListenSpec
 from gateway.proxy.watched import Watch
@@ -65,7 +65,7 @@ class Gateway:
             StoredObjects(parts.store),
             parts.base,
             InForce(parts, self._doors),
-            parts.recorder,
+            parts.recorder.changes,
             closed=closed_to_objects(settings),
             keeper=parts.custody.vault,
             revision=parts.revision,
@@ -76,6 +76,11 @@ class Gateway:
     def objects(self) -> Objects:
         """What is in force: of files and of the store."""
         return self._parts.targets.objects
+
+    @property
+    def policies(self) -> PolicySet:
+        """What is in force: of files and of the store."""
+        return self._parts.policy.policies
 
     @property
     def grants(self) -> Grants:

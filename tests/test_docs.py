@@ -29,7 +29,7 @@ from gateway.config import (
     load_settings,
 )
 from gateway.config.keeping import HeldSessions
-from gateway.config.objects import KINDS, ClaimsObject, IdentityObject, TlsObject
+from gateway.config.objects import KINDS, ClaimsObject, IdentityObject, TlsObject, plural
 from gateway.config.reading import key_of
 from gateway.evidence import Evidence, RecordMetrics, Witnessed
 from gateway.model import Target
@@ -191,7 +191,7 @@ def test_the_examples_of_objects_load(tmp_path: Path) -> None:
         path.write_text(text)
         objects, warnings = load_objects([path])
         assert warnings == ()
-        assert all(getattr(objects, f"{kind}s") for kind in KINDS), objects
+        assert all(getattr(objects, plural(kind)) for kind in KINDS), objects
         assert isinstance(objects, Objects) and isinstance(objects.target("orders"), Target)
 
 
@@ -204,7 +204,7 @@ def test_what_the_api_offers_is_listed() -> None:
     for route in build_api(Nothing(), admin=True).routes:  # type: ignore[arg-type]
         methods = set(route.methods or ()) - {"HEAD"}  # type: ignore[attr-defined]
         if route.path not in health:  # type: ignore[attr-defined]
-            offered |= {f"{method} {route.path}" for method in methods}  # type: ignore[attr-defined]
+            offered |= {f"{method} {route.path_format}" for method in methods}  # type: ignore[attr-defined]
     told = {words(row[0])[0] for row in table(CLIENTS, "The API", "call").rows}
     assert told == offered
     assert health <= set(re.findall(r"GET (/\w+)", OPERATIONS.read_text("utf-8")))

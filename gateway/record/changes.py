@@ -12,6 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.model import Level, RecordFailed
@@ -19,27 +20,29 @@ from gateway.record.journal import Journal
 from gateway.record.session_record import RecordedSession
 
 
-async def record_change(
-    node: RecordedSession,
-    journal: Journal,
-    leaf: Callable[..., int],
-    event: Mapping[str, Any],
-    document: bytes,
-) -> None:
-    """Record one change and wait until its frame is on disk. Raises RecordFailed.
+@dataclass(frozen=True, slots=True)
+class ConfigChanges:
+    """Implements declare.ports.ChangeRecord."""
 
-    The nonce keeps a leaf's digest from being guessed from what the frame says.
-    """
-    fields = {**event, "nonce": secrets.token_hex(16)}
-    meta = json.dumps(fields, separators=(",", ":")).encode()
-    position = node.append("node", "own", document, meta)
-    leaf("config", kind=str(event.get("kind", "")), sha256=hashlib.sha256(meta).hexdigest())
-    synced: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    node: RecordedSession
+    journal: Journal
+    leaf: Callable[..., int]
 
-    def reached(kept: bool) -> None:
-        if not synced.done():
-            synced.set_result(kept)
+    async def config_changed(self, event: Mapping[str, Any], document: bytes) -> None:
+        """Record one change and wait until its frame is on disk. Raises RecordFailed.
 
-    journal.when_reached(position, Level.DISK, reached)
-    if not await synced:
-        raise RecordFailed(journal.failed)
+        The nonce keeps a leaf's digest from being guessed from what the frame says.
+        """
+        meta = json.dumps({**event, "nonce": secrets.token_hex(16)}, separators=(",", ":")).encode()
+        position = self.node.append("node", "own", document, meta)
+        digest = hashlib.sha256(meta).hexdigest()
+        self.leaf("config", kind=str(event.get("kind", "")), sha256=digest)
+        synced: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def reached(kept: bool) -> None:
+            if not synced.done():
+                synced.set_result(kept)
+
+        self.journal.when_reached(position, Level.DISK, reached)
+        if not await synced:
+            raise RecordFailed(self.journal.failed)

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.model import Grant, Level, RecordFailed
 from gateway.record import policies, seal
 from gateway.record.backlog import Backlog
-from gateway.record.changes import record_change
+from gateway.record.changes import ConfigChanges
 from gateway.record.durable import explain
 from gateway.record.frames import Header
 from gateway.record.grants import GrantRecords
@@ -83,6 +83,7 @@ class NodeRecorder:
         )
         self._journal: Journal
         self._refusals: Refusals
+        self.changes: ConfigChanges
         self.noted: Noted
 
     # --- the start -------------------------------------------------------------------------------
@@ -148,6 +149,7 @@ class NodeRecorder:
         self._shipper.start()
         self._node = await self._open({"version": options.version}, "node")
         self._refusals = Refusals(self._node)
+        self.changes = ConfigChanges(self._node, self._journal, self._log.append)
         self.noted = Noted(self._node)
         progress = Progress(self._node, self._sessions, self._log, options.progress_seconds)
         self._log.before_sign = progress.before_sign
@@ -275,12 +277,6 @@ class NodeRecorder:
 
     def refused(self, event: Mapping[str, Any]) -> None:
         self._refusals.record(event)
-
-    async def config_changed(self, event: Mapping[str, Any], document: bytes) -> None:
-        """As declare.ports.ChangeRecord. Raises RecordFailed."""
-        if self._node is None or self._stopping:
-            raise RecordFailed("the record is ending")
-        await record_change(self._node, self._journal, self._log.append, event, document)
 
     def reached(self, position: int, level: Level) -> bool:
         return self._journal.reached(position, level)

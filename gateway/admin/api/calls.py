@@ -136,13 +136,22 @@ async def any_json_of(request: Request, cap: int = BODY_CAP) -> dict[str, Any]:
     if body and _kind_of(request) != "application/json":
         raise Problem(415, "send application/json")
     try:
-        document = json.loads(
-            body or b"{}", object_pairs_hook=_without_doubles, parse_constant=_no_constant
-        )
+        large = len(body) > BODY_CAP
+        document = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
     except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON") from None
     if not isinstance(document, dict):
         raise Problem(400, "the body must be a JSON object")
+    return document
+
+
+def _parsed(body: bytes) -> Any:
+    """Raises ValueError; also for half a surrogate pair, which no answer could repeat."""
+    document = json.loads(
+        body or b"{}", object_pairs_hook=_without_doubles, parse_constant=_no_constant
+    )
+    if b"\\u" in body:
+        json.dumps(document, ensure_ascii=False).encode()
     return document
 
 

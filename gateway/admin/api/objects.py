@@ -23,7 +23,7 @@ from gateway.identity.tree import rfc3339
 from gateway.model import Grant
 
 OBJECT_CAP = 1 << 20
-SET_CAP = 8 << 20
+SET_CAP = 4 << 20
 """Bytes of a body."""
 PAGE, LARGEST_PAGE = 100, 1000
 MANUAL = "api"
