@@ -237,6 +237,7 @@ async def running(
             stack.enter_context(locked(settings.data))
             parts = await made(settings, objects, place, stack, watch)
             gateway = Gateway(settings, place, parts)
+            parts.store.when_changed(lambda topic: gateway.declarer.look_now())
             await stack.enter_async_context(background(gateway.declarer.watch()))
             await _open_api(gateway, parts, stack, loopback_api)
             await gateway.open_doors()

@@ -14,8 +14,10 @@ import yaml
 
 from gateway.config.objects import KINDS
 from gateway.config.reading import TAG, Mistake, Place, Reader, key_of, scalar
-from gateway.config.values import KEPT, SECRET_CAP, Secret
+from gateway.config.values import SECRET_CAP, Secret
 
+IN_VAULT = {"from": "vault"}
+"""In place of a secret that the vault has."""
 DEPTH_CAP = 32
 UNKEEPABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 """What databases and YAML cannot hold in a text."""
@@ -47,9 +49,6 @@ class DocumentReader(Reader):
     def place(self, node: yaml.Node | None) -> Place:
         pointer, _ = self._pointers.get(id(node), ("", None))
         return Place(str(self.path), 0, 0, pointer)
-
-    def vault_holds(self, at: str) -> bool:
-        return True
 
     def located(self, node: yaml.Node, text: str, at: str) -> Any:
         path = Path(text)
@@ -136,7 +135,7 @@ def secret_keys(kind: str) -> frozenset[str]:
 def without_secrets(kind: str, document: Document) -> tuple[dict[str, Any], dict[str, str]]:
     """A document without what may not be kept in it, and the secrets that it gave by value.
 
-    In the place of each stands `{"kept": 0}`. What is no secret at all is left to the reader.
+    In the place of each stands IN_VAULT. What is no secret at all is left to the reader.
     """
     kept, taken = dict(document), dict[str, str]()
     for key in secret_keys(kind) & document.keys():
@@ -145,7 +144,7 @@ def without_secrets(kind: str, document: Document) -> tuple[dict[str, Any], dict
             value = value["value"]
         if isinstance(value, str):
             taken[key] = value
-            kept[key] = {KEPT: 0}
+            kept[key] = IN_VAULT
     return kept, taken
 
 
@@ -163,6 +162,6 @@ def shown(kind: str, document: Document) -> dict[str, Any]:
     seen = dict(document)
     for key in secret_keys(kind) & document.keys():
         value = document[key]
-        told = isinstance(value, Mapping) and ("from" in value or KEPT in value)
-        seen[key] = value if told else {KEPT: 0}
+        told = isinstance(value, Mapping) and "from" in value
+        seen[key] = value if told else {"from": "value"}
     return seen

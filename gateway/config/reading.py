@@ -281,10 +281,6 @@ class Reader:
         cure = "put it in quotes" if quotes else f"write {_expected(kind)}"
         return self.wrong(node, f"{at}: expected {_expected(kind)}, found {found(node)}", cure)
 
-    def vault_holds(self, at: str) -> bool:
-        """Whether a secret may stand there as kept; never in a file."""
-        return False
-
     def located(self, node: yaml.Node, text: str, at: str) -> Any:
         """The path that is written, from the file's own folder; BAD after a mistake was noted."""
         return (self.folder / Path(text).expanduser()).absolute()

@@ -18,8 +18,6 @@ from gateway.config.reading import BAD, Reader, Wrong, nearest
 from gateway.store.dsn import SCHEMES, Dsn
 
 SECRET_CAP = 64 * 1024
-KEPT = "kept"
-"""In place of a secret that the gateway's own vault holds: `{kept: VERSION}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +142,6 @@ class Secret:
         if isinstance(node, yaml.ScalarNode):
             return cls._written(reader, node, at)
         pairs = reader.pairs(node, at)
-        if reader.vault_holds(at) and list(pairs) == [KEPT]:
-            return cls("", KEPT)
         for key, (key_node, _) in pairs.items():
             if key not in ("from", "value"):
                 reader.wrong(

@@ -9,14 +9,14 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gateway.config.documents import canonical
-from gateway.config.values import KEPT
+from gateway.credentials.master import VaultFailed
 from gateway.declare.orders import Change, Order, Outcome, Rejected, Shown
-from gateway.declare.plan import Plan, Step, planned
+from gateway.declare.plan import Plan, Step, in_vault, planned
 from gateway.declare.policies import failing_tests
 from gateway.declare.ports import ChangeRecord, Force, SecretKeeper
 from gateway.declare.whole import Base, Whole, documents_of, whole
@@ -60,6 +60,7 @@ class Declarer:
         self._closed = closed
         self._now = now
         self._lock = asyncio.Lock()
+        self._told = asyncio.Event()
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -76,7 +77,7 @@ class Declarer:
 
     async def order(self, order: Order) -> Outcome:
         """Carry out an order, or nothing of it. Raises Rejected, StoreFailed, RecordFailed."""
-        kept: dict[str, int] = {}
+        kept: set[str] = set()
         async with self._lock:
             for _ in range(ATTEMPTS):
                 outcome = await self._attempt(order, kept)
@@ -84,7 +85,7 @@ class Declarer:
                     return outcome
         raise Rejected(409, "others change the same objects all the time: try again")
 
-    async def _attempt(self, order: Order, kept: dict[str, int]) -> Outcome | None:
+    async def _attempt(self, order: Order, kept: set[str]) -> Outcome | None:
         revision, stored = await self._store.everything()
         there = {(one.kind, one.name): one for one in stored}
         plan = planned(order, there, documents_of(stored), self.base.names())
@@ -94,7 +95,7 @@ class Declarer:
             return Outcome(tuple(_change(step, there) for step in plan.steps), revision)
         prepared = await self._force.prepare(new)
         try:
-            plan = await self._with_kept(order, plan, kept)
+            await self._keep(order, plan, kept)
             change = await self._recorded(order, plan, there)
             written = await self._written(order, plan, revision, change)
         except BaseException:
@@ -139,19 +140,12 @@ class Declarer:
                 'it as {"from": "file:PATH"}, a file on the gateway\'s machine',
             )
 
-    async def _with_kept(self, order: Order, plan: Plan, kept: dict[str, int]) -> Plan:
+    async def _keep(self, order: Order, plan: Plan, kept: set[str]) -> None:
         """Secrets are in the vault before a document speaks of them; `kept`: those that are."""
-        steps = []
         for step in plan.steps:
-            if step.secret is not None and step.after is not None and self.keeper is not None:
-                if step.name not in kept:
-                    kept[step.name] = await self.keeper.keep(
-                        step.name, step.secret, order.author.label
-                    )
-                after = {**step.after, "secret": {KEPT: kept[step.name]}}
-                step = replace(step, after=after)
-            steps.append(step)
-        return replace(plan, steps=tuple(steps))
+            if step.secret is not None and self.keeper is not None and step.name not in kept:
+                await self.keeper.keep(step.name, step.secret, order.author.label)
+                kept.add(step.name)
 
     async def _recorded(
         self, order: Order, plan: Plan, there: Mapping[tuple[str, str], StoredObject]
@@ -198,10 +192,10 @@ class Declarer:
         for step in plan.changing:
             if self.keeper is None or step.kind != "credential":
                 continue
-            if _holds(step.before) and not _holds(step.after):
+            if in_vault(step.before) and not in_vault(step.after):
                 try:
                     await self.keeper.drop(step.name)
-                except StoreFailed:
+                except (StoreFailed, VaultFailed):
                     log.exception("a secret stays in the vault", extra={"credential": step.name})
 
     # --- what others changed ---------------------------------------------------------------------
@@ -228,11 +222,18 @@ class Declarer:
                 new = await self._reload(self.base)
                 log.info("objects changed elsewhere", extra={"targets": len(new.objects.targets)})
 
+    def look_now(self) -> None:
+        """Something has changed in the store."""
+        self._told.set()
+
     async def watch(self) -> None:
         """Refresh each second until cancelled; what was in force stays where that fails."""
         told: str = ""
         while True:
-            await asyncio.sleep(POLL_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_EVERY):
+                    await self._told.wait()
+            self._told.clear()
             try:
                 await self.refresh()
                 told = ""
@@ -265,11 +266,6 @@ def _edit(step: Step, managed_by: str) -> Edit:
 
 def _digest(document: Mapping[str, Any] | None) -> str | None:
     return hashlib.sha256(canonical(document).encode()).hexdigest() if document else None
-
-
-def _holds(document: Mapping[str, Any] | None) -> bool:
-    secret = (document or {}).get("secret")
-    return isinstance(secret, Mapping) and KEPT in secret
 
 
 def _log(order: Order, plan: Plan) -> None:

@@ -8,9 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.config.documents import canonical, secret_complaint, secret_keys, without_secrets
+from gateway.config.documents import (
+    IN_VAULT,
+    canonical,
+    secret_complaint,
+    secret_keys,
+    without_secrets,
+)
 from gateway.config.reading import Wrong, nearest
-from gateway.config.values import KEPT, ObjectName
+from gateway.config.values import ObjectName
 from gateway.declare.orders import ALL_KINDS, Action, Order, Rejected, Wanted
 from gateway.store.objects import StoredObject
 
@@ -165,6 +171,10 @@ def _step(
     return Step(action, kind, name, before, after, secret)
 
 
+def in_vault(document: Mapping[str, Any] | None, key: str = "secret") -> bool:
+    return document is not None and document.get(key) == IN_VAULT
+
+
 def _with_secret(
     kind: str, name: str, document: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> tuple[Mapping[str, Any], str | None]:
@@ -175,18 +185,11 @@ def _with_secret(
     """
     after, taken = without_secrets(kind, document)
     for key in secret_keys(kind):
-        held = (before or {}).get(key)
-        held = held if isinstance(held, Mapping) and KEPT in held else None
         if key in taken:
             if complaint := secret_complaint(taken[key]):
                 raise _wrong(f"{kind} {name}.{key}: {complaint}", f"/{key}")
             if kind != "credential":
                 raise _wrong(f'{kind} {name}.{key}: give it as {{"from": "file:PATH"}}', f"/{key}")
-            after[key] = held or {KEPT: 0}
-        elif key not in after and held is not None:
-            after[key] = held
-        elif isinstance(after.get(key), Mapping) and KEPT in after[key]:
-            if held is None:
-                raise _wrong(f"{kind} {name}.{key}: no secret is kept for it", f"/{key}")
-            after[key] = held
+        elif key not in after and in_vault(before, key):
+            after[key] = IN_VAULT
     return after, next(iter(taken.values()), None)

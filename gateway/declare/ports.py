@@ -14,7 +14,7 @@ class SecretKeeper(Interface):
     """The vault: where a secret goes that was given by value. It never gives one back here."""
 
     async def keep(self, credential: str, secret: str, by: str) -> int:
-        """Keep a new secret of a credential; its version. Raises StoreFailed."""
+        """Keep a new secret of a credential; its version. Raises StoreFailed, VaultFailed."""
 
     async def drop(self, credential: str) -> None:
         """Forget every secret of a credential. Raises StoreFailed."""

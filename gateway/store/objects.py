@@ -10,6 +10,8 @@ from typing import Literal
 
 from gateway.store.database import Connection, Database, Row, one
 
+OBJECTS = "objects"
+"""The topic of their changes."""
 Action = Literal["create", "update", "delete"]
 REVISION = "SELECT coalesce(max(sequence), 0) AS revision FROM object_changes"
 
@@ -75,6 +77,7 @@ class StoredObjects:
         def work(connection: Connection) -> tuple[int, tuple[StoredObject, ...]] | None:
             if _revision(connection) != revision:
                 return None
+            connection.notify(OBJECTS)
             found = [_written(connection, edit, by, at) for edit in edits]
             return _revision(connection), tuple(one for one in found if one is not None)
 

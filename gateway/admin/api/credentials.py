@@ -18,7 +18,7 @@ ADMIN = "admin"
 
 
 async def listed(request: Request) -> Response:
-    """GET /api/v1/credentials: each with its source and version, none with its secret."""
+    """GET /api/v1/vault/credentials: each with its source and version, none with its secret."""
     await admin_only(request)
     return JSONResponse(list(await _desk(request).listed()))
 
@@ -84,7 +84,7 @@ def _text(asked: dict[str, Any], name: str, default: str | None = None) -> str:
 
 
 ROUTES = [
-    Route("/api/v1/credentials", listed),
+    Route("/api/v1/vault/credentials", listed),
     Route("/api/v1/credentials/{name}/versions", versions),
     Route("/api/v1/credentials/{name}/secret", set_secret, methods=["PUT"]),
     Route("/api/v1/credentials/{name}/secret", drop_secret, methods=["DELETE"]),

@@ -39,7 +39,9 @@ def list_(name: str | None, data: Path | None, output: str) -> None:
     A secret is never shown.
     """
     gateway = gateway_for(data)
-    path = f"/api/v1/credentials/{quote(name, safe='')}/versions" if name else "/api/v1/credentials"
+    path = "/api/v1/vault/credentials"
+    if name:
+        path = f"/api/v1/credentials/{quote(name, safe='')}/versions"
     found = gateway.call("GET", path)
     if output != "table":
         print_documents(found, output)
