@@ -73,6 +73,6 @@ def _readme(evidence: Path, node: str, keys_url: str) -> str:
     """Make README.json unless it is there (nodes may share an evidence root); its SHA-256."""
     path = evidence / "README.json"
     if not path.exists():
-        text = canonical({"format": 1, "product": "trailgate", "node": node, "keys": keys_url})
+        text = canonical({"format": 1, "product": "trailgate", "keys": keys_url})
         durable.put(path, text, evidence / f".unfinished-{node}")
     return sha256(path.read_bytes()).hexdigest()

@@ -148,7 +148,11 @@ class S3Publisher:
     def _put(self, name: str, body: Any, digest: bytes, only_new: bool) -> None:
         from botocore.exceptions import ClientError
 
-        asked: dict[str, Any] = {"ChecksumSHA256": base64.b64encode(digest).decode()}
+        # A bucket under Object Lock asks for the algorithm by name.
+        asked: dict[str, Any] = {
+            "ChecksumAlgorithm": "SHA256",
+            "ChecksumSHA256": base64.b64encode(digest).decode(),
+        }
         lock: dict[str, Any] = {}
         if only_new:
             asked["IfNoneMatch"] = "*"

@@ -48,10 +48,11 @@ class Served:
     api: int
     child: subprocess.Popen[bytes]
     environment: dict[str, str]
+    own_data: Path | None = None
 
     @property
     def data(self) -> Path:
-        return self.folder / "data"
+        return self.own_data or self.folder / "data"
 
     @property
     def ca(self) -> str:
@@ -121,7 +122,9 @@ def written(folder: Path, server: PostgresServer, evidence: str = "") -> tuple[i
 
 
 @contextmanager
-def serving(folder: Path, ports: tuple[int, int], **environment: str) -> Iterator[Served]:
+def serving(
+    folder: Path, ports: tuple[int, int], data: Path | None = None, **environment: str
+) -> Iterator[Served]:
     env = {**os.environ, **environment}
     arguments = [
         sys.executable,
@@ -133,7 +136,7 @@ def serving(folder: Path, ports: tuple[int, int], **environment: str) -> Iterato
     ]
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(arguments, stderr=log, env=env)
-    served = Served(folder, *ports, child, env)
+    served = Served(folder, *ports, child, env, data)
     try:
         served.ready()
         yield served

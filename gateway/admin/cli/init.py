@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import click
 
+from gateway.admin.cli._aws import Buckets, make_buckets
 from gateway.admin.cli.output import Failed
 from gateway.config import Settings
 from gateway.config.reading import key_of
@@ -36,6 +37,8 @@ key: {from: "file:auditor/recipient.pub"}
 # url: https://id.example.com
 # audience: trailgate
 """
+_POLICY_PATH = "policies/read-only.yaml"
+_WRITES = ("trailgate.yaml", "objects.yaml", _POLICY_PATH, "auditor", "master.key")
 _POLICY = """\
 # Nothing is allowed that no policy allows. Check with: trailgate policy lint policies
 policy: read-only
@@ -61,19 +64,55 @@ rules:
     show_default=True,
     help="Of the auditor's key pair.",
 )
-def command(folder: Path, data: Path, kind: str) -> None:
+@click.option("--aws", is_flag=True, help="Make the evidence buckets too, by Terraform.")
+@click.option("--name", help="--aws: the buckets are NAME-evidence, NAME-keys, NAME-lake.")
+@click.option("--region", help="--aws: the region of the buckets.")
+@click.option("--auditor", multiple=True, help="--aws: ARN of who may read them; may be repeated.")
+@click.option("--yes", is_flag=True, help="--aws: do what the plan shows without asking.")
+def command(
+    folder: Path,
+    data: Path,
+    kind: str,
+    aws: bool,
+    name: str | None,
+    region: str | None,
+    auditor: tuple[str, ...],
+    yes: bool,
+) -> None:
     """Write a commented trailgate.yaml, a master key, an auditor's key pair and a first policy.
 
-    Nothing that is there already is written over. Exit code 2 if something is.
+    Nothing that is there already is written over. With --aws the buckets for the evidence are
+    planned, shown, and made once you agree; their names stand in the settings. The Terraform
+    files stay in DIR/terraform and are yours. Exit codes: 0 done, 1 the plan was turned down,
+    2 could not be done.
     """
-    files = {
-        folder / "trailgate.yaml": settings_text(data.absolute()),
-        folder / "objects.yaml": _OBJECTS,
-        folder / "policies" / "read-only.yaml": _POLICY,
-    }
-    for path in (*files, folder / "auditor", folder / "master.key"):
+    for each in _WRITES:
+        path = folder / each
         if path.exists():
             raise Failed(f"{path} is there already", "name another folder with --dir")
+    evidence: Mapping[str, str] = {}
+    if aws:
+        evidence = make_buckets(folder / "terraform", _asked(name, region, auditor), ask=not yes)
+    elif name or region or auditor or yes:
+        raise Failed("--name, --region, --auditor and --yes belong to --aws", "add --aws")
+    _write(folder, settings_text(data.absolute(), evidence), kind)
+
+
+def _asked(name: str | None, region: str | None, auditor: tuple[str, ...]) -> Buckets:
+    if not name or not region:
+        raise Failed(
+            "--aws needs --name and --region",
+            "trailgate init --aws --name acme-trailgate --region eu-central-1",
+        )
+    return Buckets(name, region, auditor)
+
+
+def _write(folder: Path, settings: str, kind: str) -> None:
+    files = {
+        folder / "trailgate.yaml": settings,
+        folder / "objects.yaml": _OBJECTS,
+        folder / _POLICY_PATH: _POLICY,
+    }
     try:
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,14 +131,18 @@ def command(folder: Path, data: Path, kind: str) -> None:
 COMMAND = command
 
 
-def settings_text(data: Path) -> str:
-    """trailgate.yaml with every setting, its meaning and its default, derived from the types."""
+def settings_text(data: Path, evidence: Mapping[str, str] | None = None) -> str:
+    """trailgate.yaml with every setting, its meaning and its default, derived from the types.
+
+    `evidence`: what stands below `evidence`, not commented out.
+    """
     lines = [
         "# Settings of a Trailgate gateway. What is commented out shows the default, or an example."
     ]
     for item in dataclasses.fields(Settings):
         if item.init:
-            lines += _lines(item, get_type_hints(Settings)[item.name], data)
+            given = evidence or {} if item.name == "evidence" else {}
+            lines += _lines(item, get_type_hints(Settings)[item.name], data, given)
     return "\n".join(lines) + "\n"
 
 
@@ -112,7 +155,9 @@ _SAID = {"master_key": {"key": '"file:master.key"'}}
 """Of settings that have settings of their own."""
 
 
-def _lines(item: dataclasses.Field[Any], kind: Any, data: Path) -> Iterator[str]:
+def _lines(
+    item: dataclasses.Field[Any], kind: Any, data: Path, given: Mapping[str, str]
+) -> Iterator[str]:
     key = key_of(item)
     yield ""
     yield f"# {item.metadata.get('doc', '')}"
@@ -121,14 +166,11 @@ def _lines(item: dataclasses.Field[Any], kind: Any, data: Path) -> Iterator[str]
     elif key in _WRITTEN:
         yield _WRITTEN[key]
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        said = _SAID.get(key, {})
-        yield f"{key}:" if said else f"# {key}:"
-        yield from (f"  {name}: {value}" for name, value in said.items())
+        yield f"{key}:" if given else f"# {key}:"
         for inner in dataclasses.fields(kind):
-            if key_of(inner) in said:
-                continue
-            written = f"{key_of(inner)}: {_shown(inner)}"
-            yield f"#   {written:<38}  # {inner.metadata.get('doc', '')}"
+            name = key_of(inner)
+            mark, value = ("  ", given[name]) if name in given else ("#   ", _shown(inner))
+            yield f"{mark}{f'{name}: {value}':<38}  # {inner.metadata.get('doc', '')}"
     else:
         yield f"# {key}: {_shown(item)}"
 

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+terraform {
+  required_version = ">= 1.9"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.60, < 7.0"
+    }
+  }
+}
