@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test check bench format fuzz soak verifier clean help
+.PHONY: demo test check bench format fuzz soak test-cloud verifier clean help
 
 help:  ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,11 +30,11 @@ check: $(STAMP)  ## formatter, linter, types, import laws, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.drawn_arrows --check
-	$(PYTEST) -q --ignore=tests/soak -m 'not live and not slow and not fault'
+	$(PYTEST) -q --ignore=tests/soak --ignore=tests/cloud -m 'not live and not slow and not fault'
 
 test: $(VENV)/.demo  ## all tests but the long ones; installs what they need
 	@tests/install-servers
-	$(PYTEST) -q --ignore=tests/soak
+	$(PYTEST) -q --ignore=tests/soak --ignore=tests/cloud
 
 bench: $(VENV)/.demo  ## the benchmarks: ratios against the direct connection and the peers
 	@tests/install-servers --bench
@@ -46,6 +46,10 @@ soak: $(STAMP)  ## long: kill -9 under load, a 5 GB COPY, clients' own test suit
 
 fuzz: $(STAMP)  ## long: mutated input to every parser
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -k 'mutat or rechunk or bytewise'
+
+test-cloud: $(VENV)/.demo  ## Terraform makes the buckets on a cloud on loopback, a gateway ships there, an auditor asks
+	@tests/install-servers
+	$(PYTEST) -q tests/cloud --timeout 600
 
 verifier: $(STAMP)  ## the auditor's verifier as one file: build/trailgate-verify.pyz
 	$(BIN)/python -m gateway.verify.build build/trailgate-verify.pyz

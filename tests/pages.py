@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = ROOT / "docs" / "operations.md"
 CLIENTS = ROOT / "docs" / "clients.md"
+CLOUD = ROOT / "docs" / "cloud.md"
 AUDITORS = ROOT / "docs" / "auditors.md"
 CREDENTIALS = ROOT / "docs" / "credentials.md"
 README = ROOT / "README.md"

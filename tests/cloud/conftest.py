@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 from gateway.certificates import self_made
 from tests.bench.stage import free_port
+from tests.pages import CLOUD, blocks, commands
 from tests.terraform import providers
 
 NAME = "acme-trailgate"
@@ -97,13 +99,23 @@ def made(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Made:
     os.environ["TF_VAR_keys_lock_days"] = "1"
     os.environ["TF_VAR_force_destroy"] = "true"
     etc, data = folder / "etc", folder / "data"
-    options = ("--dir", str(etc), "--data", str(data), "--name", NAME, "--region", REGION)
-    done = _command("init", "--aws", *options, "--auditor", AUDITOR, "--yes")
+    places = {"/etc/trailgate": str(etc), "/var/lib/trailgate": str(data)}
+    (line,) = [text for text in documented(places) if text.startswith("trailgate init ")]
+    assert NAME in line and REGION in line and AUDITOR in line
+    done = trailgate(f"{line} --yes")
     assert done.returncode == 0, done.stdout + done.stderr
     return Made(etc, data, done.stdout)
 
 
-def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`trailgate ...`; the provider waits a minute for a lifecycle to settle."""
-    words = [sys.executable, "-m", "gateway", *arguments]
+def documented(places: Mapping[str, str]) -> list[str]:
+    """The commands of the page on the cloud, with these places for those that stand there."""
+    found = [text for block in blocks(CLOUD, "sh") for _, text in commands(block)]
+    for name, place in places.items():
+        found = [text.replace(name, place) for text in found]
+    return [text.replace("\\\n", " ") for text in found]
+
+
+def trailgate(line: str) -> subprocess.CompletedProcess[str]:
+    """A command line; the provider waits a minute for a bucket's lifecycle to settle."""
+    words = [sys.executable, "-m", "gateway", *shlex.split(line)[1:]]
     return subprocess.run(words, capture_output=True, text=True, timeout=400)

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -18,7 +17,7 @@ from botocore.exceptions import ClientError
 from gateway.admin.cli._terraform import Terraform
 from gateway.admin.cli.demo.postgres_server import NoServer, PostgresServer
 from tests.bench.stage import free_port
-from tests.cloud.conftest import AUDITOR, NAME, REGION, Cloud, Made
+from tests.cloud.conftest import AUDITOR, NAME, REGION, Cloud, Made, documented, trailgate
 from tests.live.gateway_process import command, command_json
 from tests.live.test_serve import Served, serving
 
@@ -44,7 +43,6 @@ class Shipped:
     identity: Path
     tree: str
     said: str
-
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +174,13 @@ def test_an_auditor_has_the_three_answers(shipped: Shipped) -> None:
     assert "orchestrator" in shipped.tree and "reader" in shipped.tree
 
 
+def test_what_the_page_tells_an_auditor_to_type_runs(shipped: Shipped) -> None:
+    lines = documented({"auditor/identity": str(shipped.identity)})
+    for line in [one for one in lines if not one.startswith("trailgate init ")]:
+        done = trailgate(line)
+        assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+
+
 def test_a_second_plan_is_empty(made: Made, shipped: Shipped) -> None:
     terraform = Terraform(made.etc / "terraform")
     assert terraform.plan({}).changes is False
@@ -192,5 +197,12 @@ def test_what_is_locked_cannot_be_deleted(cloud: Cloud, shipped: Shipped) -> Non
 
 
 def test_at_the_end_all_of_it_can_be_taken_down(cloud: Cloud, made: Made, shipped: Shipped) -> None:
+    s3 = cloud.client("s3")
+    for kind in ("evidence", "keys", "lake"):
+        bucket = f"{NAME}-{kind}"
+        for version in s3.list_object_versions(Bucket=bucket).get("Versions", []):
+            # What an administrator may do under GOVERNANCE, and nobody under COMPLIANCE.
+            which = {"Key": version["Key"], "VersionId": version["VersionId"]}
+            s3.delete_object(Bucket=bucket, **which, BypassGovernanceRetention=True)
     Terraform(made.etc / "terraform").destroy({})
-    assert cloud.client("s3").list_buckets()["Buckets"] == []
+    assert s3.list_buckets()["Buckets"] == []

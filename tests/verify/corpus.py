@@ -78,7 +78,7 @@ class Corpus:
         self.hash = hashlib.sha256(self.origin.encode() + b"\n" + public).digest()[:4]
         self.vkey = f"{self.origin}+{self.hash.hex()}+{base64.b64encode(public).decode()}"
         self.opened = 0
-        readme = dump({"format": 1, "product": "trailgate", "node": node, "keys": "../keys"})
+        readme = dump({"format": 1, "product": "trailgate", "keys": "../keys"})
         self.put(self.root / "README.json", readme)
         self.put(self.log / "node.vkey", self.vkey.encode() + b"\n")
         self.leaf("start", node=node, log=0, version="0", readme=sha(readme), vkey=self.vkey)

@@ -8,8 +8,10 @@ passes `destroy` an option that Terraform has no more; all of that stays in this
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,10 @@ from python_terraform import Terraform as _Terraform
 _PLAN = "trailgate.tfplan"
 _SHOWN_LINES = 30
 _NO_PROVIDER = ("Failed to query available provider packages", "Failed to install provider")
+
+
+# What it would log of a failure is in the exception.
+logging.getLogger("python_terraform").setLevel(logging.CRITICAL)
 
 
 class TerraformFailed(Exception):
@@ -110,6 +116,7 @@ class Terraform:
         return code
 
     def _run(self, step: str, capture: bool, *arguments: str, **options: object) -> tuple[int, str]:
+        sys.stdout.flush()
         code, out, err = self._terraform.cmd(step, *arguments, capture_output=capture, **options)
         if code == 0 or (step == "plan" and code == 2):
             return code, out or ""

@@ -118,9 +118,12 @@ def _day(text: str | None) -> date | None:
 
 def _touches(document: Document, relation: str | None) -> bool:
     name = document["object"]
-    if name is None or document["access"] == "call":
+    if relation is None or name is None or document["access"] == "call":
         return relation is None
-    return relation is None or name == relation or name.rpartition(".")[2] == relation
+    # A name that stands without its schema may be of any: better one too many than one missed.
+    schema, _, table = name.rpartition(".")
+    asked_schema, _, asked_table = relation.rpartition(".")
+    return table == asked_table and (schema == asked_schema or "" in (schema, asked_schema))
 
 
 def _print(recorded: Recorded, found: Iterator[Document], output: str) -> None:
