@@ -22,6 +22,7 @@ from gateway.admin.cli._checks import (
     check_running,
     check_settings,
 )
+from gateway.admin.cli._checks_of_evidence import check_backlog, check_locks
 from gateway.admin.cli._checks_of_store import check_store
 from gateway.admin.cli._custody import check_master_key
 from gateway.admin.cli._reaching import reach
@@ -74,12 +75,15 @@ def _configured(path: Path, findings: list[Finding]) -> None:
     declared = check_settings(path, findings)
     if declared.settings is not None:
         findings += check_data(declared.settings.data)
+        given = declared.settings.evidence
         findings += check_evidence(declared.settings)
+        findings += check_locks(given)
+        findings.append(check_backlog(declared.settings.data, given.backlog))
         findings += check_store(declared.settings.store_place)
         findings.append(asyncio.run(check_master_key(declared.settings)))
         findings.append(check_running(declared.settings.data))
     else:
-        _unchecked(("data", "evidence", "store", "master_key", "gateway"), findings)
+        _unchecked(("data", "evidence", "backlog", "store", "master_key", "gateway"), findings)
     if declared.objects is not None:
         findings += check_recipients(declared.objects)
         findings += asyncio.run(reach(declared.objects))
