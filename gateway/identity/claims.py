@@ -15,16 +15,20 @@ TEXT_CAP = 1024
 def lookup(claims: Mapping[str, Any], path: str) -> object:
     """A claim by its name, or by a dotted path into nested objects; None if absent.
 
-    A claim whose name holds dots (`https://example.com/groups`) is found by its whole name.
+    A claim whose name holds dots (`https://example.com/groups`, `kubernetes.io.namespace`) is found
+    by its whole name: of several ways to read a path, the one with the longest first name counts.
     """
     if path in claims:
         return claims[path]
-    found: object = claims
-    for step in path.split("."):
-        if not isinstance(found, Mapping) or step not in found:
-            return None
-        found = found[step]
-    return found
+    end = path.rfind(".")
+    while end > 0:
+        inner = claims.get(path[:end])
+        if isinstance(inner, Mapping):
+            found = lookup(inner, path[end + 1 :])
+            if found is not None:
+                return found
+        end = path.rfind(".", 0, end)
+    return None
 
 
 def text_claim(claims: Mapping[str, Any], path: str) -> str:

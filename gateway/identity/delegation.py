@@ -11,18 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
 
+from gateway.identity.assertions import AgentAssertions
 from gateway.identity.grants import Grants, LimitReached, Minted
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuers, Proof
+from gateway.identity.own_jwt import OwnJwts, TokenOf
 from gateway.model import Grant, Hop, Refused
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+JWT = "urn:ietf:params:oauth:token-type:jwt"
 TOKEN_TYPES = {
     ACCESS_TOKEN,
-    "urn:ietf:params:oauth:token-type:jwt",
+    JWT,
     "urn:ietf:params:oauth:token-type:id_token",
 }
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ISOLATIONS = ("none", "uid", "namespace")
 AGENT_NAME = re.compile(r"[a-z0-9._-]{1,64}")
 TARGET_NAME = re.compile(r"[A-Za-z0-9._*+/-]{1,128}")
 DETAILS_CAP = 16 * 1024
@@ -59,6 +64,10 @@ class ExchangeRequest:
     narrowing: Mapping[str, object] | None
     lifetime: float | None
     lease: float | None
+    assertion: str | None = None
+    """By which an agent authenticates as the client; it proves the actor too."""
+    isolation: str = "none"
+    token_type: str = ACCESS_TOKEN
 
     def __repr__(self) -> str:
         return f"ExchangeRequest(agent_name={self.agent_name!r})"
@@ -75,24 +84,27 @@ class TokenExchange:
         *,
         audience: str,
         check_details: CheckDetails | None = None,
+        agents: AgentAssertions | None = None,
+        jwts: OwnJwts | None = None,
     ) -> None:
         self._login = login
         self._issuers = issuers
         self._grants = grants
         self._audience = audience
         self._check_details = check_details
+        self._agents = agents
+        self._jwts = jwts
 
     async def exchange(self, form: Mapping[str, str]) -> Minted:
         """Mint a child of the subject token's grant. Raises ExchangeError."""
         request = parse_request(form)
-        self._check(request)
+        self.check_narrowing(request.narrowing)
+        token_of = self.token_of(request.token_type)
         try:
             parent = await self._login.login(request.subject_token)
-            actor = None
-            if request.actor_token is not None:
-                actor = await self._issuers.verify(request.actor_token, (self._audience,))
+            actor = await self._actor(request)
             check_may_act(parent, actor)
-            return await self._mint(request, parent, actor)
+            return await self._mint(request, parent, actor, token_of)
         except Refused as refusal:
             unavailable = refusal.refusal.kind == "unavailable"
             # RFC 8693 2.2.2: an unacceptable token is invalid_request.
@@ -101,16 +113,52 @@ class TokenExchange:
         except LimitReached as limit:
             raise ExchangeError("invalid_request", str(limit)) from limit
 
-    def _check(self, request: ExchangeRequest) -> None:
-        details = (request.narrowing or {}).get("authorization_details")
+    async def _actor(self, request: ExchangeRequest) -> Proof | None:
+        """Who acts, proved by an actor token or as the client; both must be the same."""
+        client = actor = None
+        if request.assertion is not None:
+            if self._agents is None:
+                raise ExchangeError("invalid_client", "no agent here has a key")
+            client = await self._agents.verify(request.assertion, (self._audience,))
+        if request.actor_token is not None:
+            actor = await self._proved(request.actor_token)
+        if client and actor and client.identity != actor.identity:
+            raise ExchangeError("invalid_client", "client_assertion and actor_token differ")
+        return actor or client
+
+    async def _proved(self, token: str) -> Proof:
+        """Whom an actor token proves: a workload by its issuer, or an agent by a key of its own."""
+        if self._agents is not None and self._agents.signs(token):
+            return await self._agents.verify(token, (self._audience,))
+        return await self._issuers.verify(token, (self._audience,))
+
+    def token_of(self, token_type: str) -> TokenOf | None:
+        """How the token is written; None: as a handle. Raises ExchangeError."""
+        if token_type == ACCESS_TOKEN:
+            return None
+        if self._jwts is None:
+            raise ExchangeError("invalid_request", "requested_token_type: no JWTs are made here")
+        return self._jwts.token_of
+
+    def check_narrowing(self, narrowing: Mapping[str, object] | None) -> None:
+        """Raises ExchangeError for selectors that policy would not understand."""
+        details = (narrowing or {}).get("authorization_details")
         if self._check_details is not None and isinstance(details, list):
             complaint = self._check_details(details)
             if complaint is not None:
                 raise ExchangeError("invalid_authorization_details", complaint)
 
-    async def _mint(self, request: ExchangeRequest, parent: Grant, actor: Proof | None) -> Minted:
+    async def _mint(
+        self,
+        request: ExchangeRequest,
+        parent: Grant,
+        actor: Proof | None,
+        token_of: TokenOf | None,
+    ) -> Minted:
         now = self._grants.now()
         ends = [parent.expires_at]
+        if token_of is not None:
+            ends.append(now + OwnJwts.longest)
         if actor is not None:
             ends.append(actor.expires_at)
         if request.lifetime is not None:
@@ -123,6 +171,7 @@ class TokenExchange:
             lease=request.lease,
             actor_groups=actor.groups if actor else (),
             actor_login=actor.login if actor else None,
+            token_of=token_of,
         )
 
 
@@ -130,13 +179,13 @@ def _hop(request: ExchangeRequest, actor: Proof | None, names: Names) -> Hop:
     """A proved hop has its agent object's name, and no parent may call it by another's."""
     asked = request.agent_name
     if actor is None:
-        return Hop(name=asked or "")
+        return Hop(name=asked or "", isolation=request.isolation)
     if actor.declared and asked not in (None, actor.declared):
         raise ExchangeError("invalid_request", f"agent_name: the actor_token is {actor.declared}'s")
     if not actor.declared and asked is not None and names.taken(asked):
         raise ExchangeError("invalid_request", "agent_name: the actor_token is not that agent's")
     name = actor.declared or asked or actor.identity.label
-    return Hop(name=name, proved=True, identity=actor.identity)
+    return Hop(name, True, actor.identity, isolation=request.isolation)
 
 
 def check_may_act(parent: Grant, actor: Proof | None) -> None:
@@ -152,6 +201,17 @@ def check_may_act(parent: Grant, actor: Proof | None) -> None:
         raise ExchangeError("invalid_request", "the token's may_act names another actor")
 
 
+def checked_assertion(form: Mapping[str, str]) -> str:
+    """The client assertion of a request. Raises ExchangeError."""
+    if "client_secret" in form:
+        raise ExchangeError("invalid_client", "client secrets are not taken: sign an assertion")
+    if form.get("client_assertion_type") != ASSERTION_TYPE:
+        raise ExchangeError("invalid_client", f"client_assertion_type must be {ASSERTION_TYPE}")
+    if not form.get("client_assertion"):
+        raise ExchangeError("invalid_client", "client_assertion is missing")
+    return form["client_assertion"]
+
+
 def parse_request(form: Mapping[str, str]) -> ExchangeRequest:
     """Check the form of a request. Raises ExchangeError."""
     if form.get("grant_type") != GRANT_TYPE:
@@ -159,8 +219,6 @@ def parse_request(form: Mapping[str, str]) -> ExchangeRequest:
     if not form.get("subject_token"):
         raise ExchangeError("invalid_request", "subject_token is missing")
     _check_type(form, "subject_token_type", required=True)
-    if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
-        raise ExchangeError("invalid_request", f"requested_token_type can only be {ACCESS_TOKEN}")
     actor_token = form.get("actor_token") or None
     _check_type(form, "actor_token_type", required=actor_token is not None)
     if "actor_token_type" in form and actor_token is None:
@@ -168,16 +226,28 @@ def parse_request(form: Mapping[str, str]) -> ExchangeRequest:
     name = form.get("agent_name")
     if name is not None and not AGENT_NAME.fullmatch(name):
         raise ExchangeError("invalid_request", "agent_name must match [a-z0-9._-]{1,64}")
-    if name is None and actor_token is None:
+    named = {"client_assertion", "client_assertion_type", "client_secret"} & set(form)
+    assertion = checked_assertion(form) if named else None
+    if name is None and actor_token is None and assertion is None:
         raise ExchangeError("invalid_request", "agent_name or actor_token must say who acts")
     return ExchangeRequest(
         subject_token=form["subject_token"],
         actor_token=actor_token,
         agent_name=name,
-        narrowing=_narrowing(form),
-        lifetime=_seconds(form, "expires_in"),
-        lease=_seconds(form, "lease"),
+        narrowing=parse_narrowing(form),
+        lifetime=parse_seconds(form, "expires_in"),
+        lease=parse_seconds(form, "lease"),
+        assertion=assertion,
+        isolation=_one_of(form, "isolation", ISOLATIONS),
+        token_type=_one_of(form, "requested_token_type", (ACCESS_TOKEN, JWT)),
     )
+
+
+def _one_of(form: Mapping[str, str], name: str, known: Sequence[str]) -> str:
+    value = form.get(name, known[0])
+    if value not in known:
+        raise ExchangeError("invalid_request", f"{name} must be one of {', '.join(known)}")
+    return value
 
 
 def _check_type(form: Mapping[str, str], name: str, *, required: bool) -> None:
@@ -187,7 +257,7 @@ def _check_type(form: Mapping[str, str], name: str, *, required: bool) -> None:
         raise ExchangeError("invalid_request", f"{name} must be {ACCESS_TOKEN} or the jwt type")
 
 
-def _seconds(form: Mapping[str, str], name: str) -> float | None:
+def parse_seconds(form: Mapping[str, str], name: str) -> float | None:
     if name not in form:
         return None
     try:
@@ -199,7 +269,7 @@ def _seconds(form: Mapping[str, str], name: str) -> float | None:
     return seconds
 
 
-def _narrowing(form: Mapping[str, str]) -> Mapping[str, object] | None:
+def parse_narrowing(form: Mapping[str, str]) -> Mapping[str, object] | None:
     """What this hop narrows: absent parts narrow nothing, empty ones leave nothing."""
     entry: dict[str, object] = {}
     if "authorization_details" in form:

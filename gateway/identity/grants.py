@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +13,15 @@ from typing import Any, TypeVar
 from gateway.identity.grant_store import GrantStore
 from gateway.identity.handles import handle_sha256, new_handle, token_sha256
 from gateway.identity.ledger import GrantLedger, NoLedger
+from gateway.identity.lineage import login_below, new_grant_id, same_identity
 from gateway.identity.oidc import Proof
-from gateway.identity.refusal import refused
+from gateway.identity.own_jwt import TokenOf
+from gateway.identity.refusal import refused, unrecorded
 from gateway.model import (
     Grant,
     Hop,
     Identity,
     RecordFailed,
-    Refusal,
-    Refused,
     StoredGrant,
 )
 
@@ -145,16 +144,26 @@ class Grants:
         try:
             return replace(grant, minted_in=await self._ledger.mint(grant, parent, lease_until))
         except RecordFailed as error:
-            raise Refused(
-                Refusal("unavailable", "record", "the record cannot be written"), str(error)
-            ) from error
+            raise unrecorded(error) from error
 
-    async def mint_root(self, identity: Identity, groups: Sequence[str], lifetime: float) -> Minted:
-        """A root grant with a handle, for someone the caller of this vouches for."""
-        token = new_handle()
-        login = {"iss": identity.issuer, "token_sha256": token_sha256(token)}
+    async def mint_root(
+        self,
+        identity: Identity,
+        groups: Sequence[str],
+        lifetime: float,
+        *,
+        login: Mapping[str, object] | None = None,
+        narrowing: Mapping[str, object] | None = None,
+        token_of: TokenOf | None = None,
+    ) -> Minted:
+        """A root grant with a token of ours, for someone the caller of this vouches for."""
         expires_at = self.now() + lifetime
-        grant = self._root(identity, tuple(groups), expires_at, login)
+        grant = self._root(identity, tuple(groups), expires_at, login or {})
+        grant = replace(grant, narrowing=() if narrowing is None else (narrowing,))
+        token = token_of(grant) if token_of else new_handle()
+        if login is None:
+            own = {"iss": identity.issuer, "token_sha256": token_sha256(token)}
+            grant = replace(grant, login=own)
         return await self._add(token, grant, None, None)
 
     def _root(
@@ -185,6 +194,7 @@ class Grants:
         lease: float | None = None,
         actor_groups: Sequence[str] = (),
         actor_login: Mapping[str, object] | None = None,
+        token_of: TokenOf | None = None,
     ) -> Minted:
         """One hop further down: never more than the parent may, never for longer.
 
@@ -192,7 +202,7 @@ class Grants:
         """
         if len(parent.chain) >= self.limits.actors:
             raise LimitReached(f"the chain has {self.limits.actors} actors, no more are allowed")
-        token, grant_id = new_handle(), new_grant_id()
+        grant_id = new_grant_id()
         grant = Grant(
             id=grant_id,
             origin=parent.origin,
@@ -203,9 +213,10 @@ class Grants:
             root=parent.root,
             issued_at=self.now(),
             expires_at=min(parent.expires_at, expires_at or parent.expires_at),
-            login=_login_below(parent, grant_id, actor_login),
+            login=login_below(parent, grant_id, actor_login),
             actor_groups=tuple(actor_groups),
         )
+        token = token_of(grant) if token_of else new_handle()
         return await self._add(token, grant, parent, lease)
 
     async def _add(
@@ -242,6 +253,14 @@ class Grants:
     def bounded_lease(self, lease: float) -> float:
         return min(max(lease, self.limits.shortest_lease), self.limits.longest_lease)
 
+    async def by_own_jwt(self, token: str) -> Grant | None:
+        """The grant of a JWT that we made: it is known by its SHA-256, as a handle is.
+
+        None: it is nobody's that we know. Raises Refused for one that is not in force.
+        """
+        stored = await self.store.grant_by_token(token_sha256(token))
+        return None if stored is None else self.in_force(stored)
+
     async def by_handle(self, handle: str) -> Grant:
         """The grant of a gateway token. Raises Refused."""
         stored = await self.store.grant_by_token(handle_sha256(handle))
@@ -277,7 +296,7 @@ class Grants:
         if caller.chain:
             return False
         stored = await self.store.grant_by_id(grant_id)
-        return stored is not None and _same(stored.grant.origin, caller.origin)
+        return stored is not None and same_identity(stored.grant.origin, caller.origin)
 
     async def renew_lease(self, grant_id: str, lease: float, by: str = "") -> float | None:
         """Move a lease that still holds; its new end, None when there is none to move.
@@ -292,9 +311,7 @@ class Grants:
         try:
             await self._ledger.refreshed(stored.grant, until, by)
         except RecordFailed as error:
-            raise Refused(
-                Refusal("unavailable", "record", "the record cannot be written"), str(error)
-            ) from error
+            raise unrecorded(error) from error
         return until
 
     async def revoke(self, grant_id: str, by: str, cause: str) -> tuple[str, ...]:
@@ -373,23 +390,3 @@ class Grants:
     def look_now(self) -> None:
         """Something may have been revoked elsewhere: the watch need not wait for its second."""
         self._look.set()
-
-
-def _login_below(
-    parent: Grant, grant_id: str, actor_login: Mapping[str, object] | None
-) -> Mapping[str, object]:
-    """The origin's login, and under `actors` each proved hop's own, so that none is lost."""
-    if actor_login is None:
-        return parent.login
-    above = parent.login.get("actors", [])
-    actors = [*(above if isinstance(above, list) else ()), {"grant": grant_id, **actor_login}]
-    return {**parent.login, "actors": actors}
-
-
-def new_grant_id() -> str:
-    return "g_" + secrets.token_hex(10)
-
-
-def _same(one: Identity, other: Identity) -> bool:
-    """Names are for reading: only issuer and subject say who someone is."""
-    return (one.issuer, one.subject) == (other.issuer, other.subject)

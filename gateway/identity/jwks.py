@@ -8,7 +8,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,11 +76,15 @@ class IssuerKeys:
         self,
         url: str,
         *,
+        jwks_url: str = "",
+        use: str = "sig",
         ca_path: str | None = None,
         pace: Pace = PACE,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.url = checked_url(url)
+        self.url = url if jwks_url else checked_url(url)
+        self._jwks_url = checked_url(jwks_url) if jwks_url else ""
+        self._use = use
         self._ca_path = ca_path
         self._pace = pace
         self._now = now
@@ -141,6 +145,8 @@ class IssuerKeys:
 
     async def _fetch(self) -> tuple[dict[str, Any], ...]:
         async with await self._client() as client:
+            if self._jwks_url:
+                return key_set(await fetch_json(client, self._jwks_url), self._use)
             document = await fetch_json(
                 client, self.url.rstrip("/") + "/.well-known/openid-configuration"
             )
@@ -149,14 +155,14 @@ class IssuerKeys:
                 raise FetchFailed(
                     f"discovery names another issuer: {shown(document.get('issuer'))}"
                 )
-            return key_set(await fetch_json(client, self._keys_url(document)))
+            return key_set(await fetch_json(client, self._keys_url(document)), self._use)
 
     async def _client(self) -> httpx.AsyncClient:
         if self._tls is None:
             # Reads a few hundred certificates: once, and not on the loop.
             self._tls = await asyncio.to_thread(_tls_context, self._ca_path)
         # A proxy from the environment cannot reach this machine's loopback.
-        loopback = urlsplit(self.url).hostname in LOOPBACK
+        loopback = urlsplit(self._jwks_url or self.url).hostname in LOOPBACK
         return httpx.AsyncClient(verify=self._tls, timeout=TIMEOUT, trust_env=not loopback)
 
     def _keys_url(self, document: dict[str, Any]) -> str:
@@ -198,22 +204,39 @@ async def fetch_json(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
     return document
 
 
-def key_set(document: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The public signature keys of a JWK set (RFC 7517); others are left out."""
+class GivenKeys:
+    """Keys that stand in the objects: for an issuer that cannot be asked from here."""
+
+    def __init__(self, keys: Sequence[dict[str, Any]]) -> None:
+        self._keys = tuple(keys)
+
+    async def candidates(self, key_id: str | None, algorithm: str) -> list[jwt.PyJWK]:
+        """As IssuerKeys."""
+        return matching(self._keys, key_id, algorithm)
+
+    async def close(self) -> None:
+        return None
+
+
+def key_set(document: dict[str, Any], use: str = "sig") -> tuple[dict[str, Any], ...]:
+    """The public signature keys of a JWK set (RFC 7517); others are left out.
+
+    `use`: what their `use` must be where they have one. Raises FetchFailed.
+    """
     keys = document.get("keys")
     if not isinstance(keys, list):
         raise FetchFailed("the key set has no list of keys")
-    usable = tuple(key for key in keys[:KEYS_CAP] if isinstance(key, dict) and _is_public(key))
+    usable = tuple(key for key in keys[:KEYS_CAP] if isinstance(key, dict) and _is_public(key, use))
     if not usable:
         raise FetchFailed("the key set holds no usable signature key")
     return usable
 
 
-def _is_public(key: dict[str, Any]) -> bool:
+def _is_public(key: dict[str, Any], use: str) -> bool:
     operations = key.get("key_ops")
     return (
         key.get("kty") in ("RSA", "EC", "OKP")
-        and key.get("use", "sig") == "sig"
+        and key.get("use", use) == use
         and (operations is None or isinstance(operations, list) and "verify" in operations)
         and "d" not in key
     )

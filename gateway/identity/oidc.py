@@ -13,9 +13,19 @@ import jwt
 
 from gateway.identity.claims import groups_claim, name_claim, text_claim
 from gateway.identity.handles import token_sha256
-from gateway.identity.jwks import KEY_TYPES, PACE, IssuerKeys, Pace, checked_url
+from gateway.identity.jwks import (
+    KEY_TYPES,
+    PACE,
+    FetchFailed,
+    GivenKeys,
+    IssuerKeys,
+    Pace,
+    checked_url,
+    key_set,
+)
 from gateway.identity.names import Names
 from gateway.identity.refusal import refused, shown
+from gateway.identity.spiffe import SPIFFE, checked_trust_domain, trust_domain_of
 from gateway.model import Identity, Refused
 
 TOKEN_CAP = 16 * 1024
@@ -43,9 +53,39 @@ class Issuer:
     kind: str = "person"
     """person or workload."""
     ca_path: str | None = None
+    jwks_url: str = ""
+    """Where its keys are, for an issuer that has no discovery."""
+    given_keys: tuple[Mapping[str, Any], ...] = ()
+    """Its keys, for an issuer that cannot be asked from here."""
+
+    @property
+    def spiffe(self) -> bool:
+        """Its URL is a SPIFFE trust domain; its tokens are JWT-SVIDs."""
+        return self.url.startswith(SPIFFE)
+
+    def usable_keys(self) -> tuple[dict[str, Any], ...]:
+        """Those of `given_keys` that may sign its tokens. Raises ValueError for none."""
+        try:
+            return key_set({"keys": [dict(key) for key in self.given_keys]}, self.key_use)
+        except FetchFailed as error:
+            raise ValueError(f"issuer {self.name}: {error}") from error
+
+    @property
+    def key_use(self) -> str:
+        """`use` of its keys, where they have one (JWT-SVID 3.1 has its own)."""
+        return "jwt-svid" if self.spiffe else "sig"
 
     def __post_init__(self) -> None:
-        checked_url(self.url)
+        if self.spiffe:
+            checked_trust_domain(self.url)
+        else:
+            checked_url(self.url)
+        if self.spiffe and not (self.jwks_url or self.given_keys):
+            raise ValueError(f"issuer {self.name}: a trust domain needs jwks, its bundle")
+        if self.jwks_url:
+            checked_url(self.jwks_url)
+        if self.given_keys:
+            self.usable_keys()
         unsafe = [name for name in self.algorithms if name not in KEY_TYPES]
         if unsafe or not self.algorithms:
             raise ValueError(
@@ -53,7 +93,7 @@ class Issuer:
             )
         if not self.audience:
             raise ValueError(f"issuer {self.name}: audience is empty")
-        if unknown := set(self.claims) - {"subject", "groups", "name"}:
+        if unknown := set(self.claims) - {"subject", "groups", "name", "triggered_by"}:
             raise ValueError(f"issuer {self.name}: claims {sorted(unknown)} are not known")
         if self.kind not in ("person", "workload"):
             raise ValueError(f"issuer {self.name}: kind must be person or workload")
@@ -88,20 +128,31 @@ class Issuers:
         self._pace = pace
         self._now = now
         self._issuers: dict[str, Issuer] = {}
-        self._keys: dict[str, IssuerKeys] = {}
+        self._keys: dict[str, IssuerKeys | GivenKeys] = {}
         self._put_in_force(issuers)
 
-    def _put_in_force(self, issuers: Iterable[Issuer]) -> list[IssuerKeys]:
+    def _put_in_force(self, issuers: Iterable[Issuer]) -> list[IssuerKeys | GivenKeys]:
         """Trust these and no others; the key sets that nobody needs any more."""
         before, known = self._issuers, self._keys
         self._issuers = {issuer.url: issuer for issuer in issuers}
         self._keys = {
             url: known[url]
-            if url in known and before[url].ca_path == issuer.ca_path
-            else IssuerKeys(url, ca_path=issuer.ca_path, pace=self._pace)
+            if url in known and _keys_from(before[url]) == _keys_from(issuer)
+            else self._keys_of(issuer)
             for url, issuer in self._issuers.items()
         }
         return [keys for keys in known.values() if keys not in self._keys.values()]
+
+    def _keys_of(self, issuer: Issuer) -> IssuerKeys | GivenKeys:
+        if issuer.given_keys:
+            return GivenKeys(issuer.usable_keys())
+        return IssuerKeys(
+            issuer.url,
+            jwks_url=issuer.jwks_url,
+            use=issuer.key_use,
+            ca_path=issuer.ca_path,
+            pace=self._pace,
+        )
 
     async def replace(self, issuers: Iterable[Issuer], names: Names) -> None:
         """Trust these from now on; keys that are known of an issuer that stays are kept."""
@@ -127,10 +178,14 @@ class Issuers:
     def _issuer_of(self, token: str) -> Issuer:
         try:
             # Only to choose whose keys to try; everything is verified with them below.
-            claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
+            claims = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise refused("the token is malformed", f"unreadable: {type(error).__name__}") from None
+        claimed = claims.get("iss")
         issuer = self._issuers.get(claimed) if isinstance(claimed, str) else None
+        if issuer is None or issuer.spiffe:
+            # A JWT-SVID need not name an issuer: its subject's trust domain says whose it is.
+            issuer = self._issuers.get(trust_domain_of(claims.get("sub")))
         if issuer is None:
             raise refused(
                 "the token's issuer is not trusted here", f"unknown issuer {shown(claimed)}"
@@ -215,20 +270,25 @@ def checked_header(token: str) -> dict[str, Any]:
 def _decoded(
     token: str, key: jwt.PyJWK, algorithm: str, issuer: Issuer, audience: Sequence[str]
 ) -> dict[str, Any]:
+    named = ["sub"] if issuer.spiffe else ["iss"]
     return jwt.decode(
         token,
         key,
         algorithms=[algorithm],
         audience=list(audience),
-        issuer=issuer.url,
+        issuer=None if issuer.spiffe else issuer.url,
         options={
-            "require": ["exp", "iss", "aud"],
+            "require": ["exp", "aud", *named],
             "verify_exp": False,  # _check_times does these three
             "verify_nbf": False,
             "verify_iat": False,
             "enforce_minimum_key_length": True,
         },
     )
+
+
+def _keys_from(issuer: Issuer) -> object:
+    return issuer.jwks_url, issuer.given_keys, issuer.ca_path
 
 
 def _as_refused(error: jwt.PyJWTError, issuer: Issuer) -> Refused:
@@ -253,6 +313,8 @@ def _proof(
 ) -> Proof:
     sha256 = token_sha256(token)
     subject = text_claim(claims, issuer.claims.get("subject", "sub"))
+    if issuer.spiffe and trust_domain_of(subject) != issuer.url:
+        raise refused("the token's subject is no SPIFFE ID of its trust domain")
     claimed = name_claim(claims, issuer.claims.get("name", "name"))
     name = names.shown(issuer.url, issuer.name, subject, claimed)
     login: dict[str, object] = {
@@ -264,6 +326,9 @@ def _proof(
         "token_sha256": sha256,
     }
     login.update({kept: _kept(claims, kept) for kept in KEPT_CLAIMS if kept in claims})
+    if "triggered_by" in issuer.claims:
+        # Whoever started a CI job is in its chain, where it is asked who may approve.
+        login["triggered_by"] = name_claim(claims, issuer.claims["triggered_by"]) or None
     return Proof(
         identity=Identity(issuer.url, subject, name, issuer.kind),
         groups=groups_claim(claims, issuer.claims.get("groups", "groups")),

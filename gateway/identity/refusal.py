@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from gateway.model import Refusal, Refused
+from gateway.model import RecordFailed, Refusal, Refused
 
 SHOWN = 120
 
@@ -16,6 +16,12 @@ def refused(reason: str, cause: str = "", *, code: str = "bad_token") -> Refused
 def unavailable(reason: str, cause: str) -> Refused:
     """The token may be good, but cannot be checked now: a refusal all the same."""
     return Refused(Refusal("unavailable", "bad_token", reason), cause)
+
+
+def unrecorded(error: RecordFailed) -> Refused:
+    """What cannot be recorded is not given."""
+    reason = "the record cannot be written"
+    return Refused(Refusal("unavailable", "record", reason), str(error))
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a grant comes from the one above it: its id, and the logins that it carries on."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from gateway.model import Grant, Identity
+
+
+def login_below(
+    parent: Grant, grant_id: str, actor_login: Mapping[str, object] | None
+) -> Mapping[str, object]:
+    """The origin's login, and under `actors` each proved hop's own, so that none is lost."""
+    if actor_login is None:
+        return parent.login
+    above = parent.login.get("actors", [])
+    actors = [*(above if isinstance(above, list) else ()), {"grant": grant_id, **actor_login}]
+    return {**parent.login, "actors": actors}
+
+
+def new_grant_id() -> str:
+    return "g_" + secrets.token_hex(10)
+
+
+def same_identity(one: Identity, other: Identity) -> bool:
+    """Names are for reading: only issuer and subject say who someone is."""
+    return (one.issuer, one.subject) == (other.issuer, other.subject)
