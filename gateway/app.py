@@ -181,6 +181,8 @@ def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
         keeping=parts.keeping,
         declarer=gateway.declarer,
         rights=Rights(lambda: gateway.objects),
+        agents=parts.agents,
+        signing=parts.signing,
         ca_pem=ca.read_text("utf-8") if ca else "",
         credentials=parts.custody,
     )

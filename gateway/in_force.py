@@ -11,7 +11,7 @@ from gateway.declare.orders import Rejected
 from gateway.declare.whole import Whole
 from gateway.identity.oidc import Issuer
 from gateway.model import Target
-from gateway.parts import Parts, issuers_of, names_of, record_policies
+from gateway.parts import Parts, issuers_of, keys_of_agents, names_of, record_policies
 from gateway.proxy.listener import Listener, ListenSpec, Proxy
 
 log = logging.getLogger("trailgate")
@@ -126,6 +126,7 @@ class Ready:
         catalog = parts.custody.put_in_force(objects)
         parts.proxy.swap(catalog=catalog, policy=parts.proxy.policy)
         self.doors.swap()
+        parts.agents.replace(keys_of_agents(objects))
         await parts.issuers.replace(self.issuers, names_of(objects))
 
     async def undo(self) -> None:

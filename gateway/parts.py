@@ -16,16 +16,19 @@ from typing import Any
 import gateway
 from gateway.certificates import Certificate, self_made
 from gateway.config import IssuerObject, Objects, Settings
+from gateway.config.key_sets import JwksObject
 from gateway.credentials.sealer import Sealer
 from gateway.custody import Custody, opened_vault
 from gateway.declare.whole import Base, Whole, documents_of, whole
 from gateway.directory import Targets
 from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
+from gateway.identity.assertions import AGENTS_ISSUER, AgentAssertions
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import SWEEP_EVERY, Grants
 from gateway.identity.grants import Limits as GrantLimits
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
+from gateway.identity.signing import KeyFile, SigningKeys
 from gateway.keeping import Keeping, retention_of
 from gateway.model import Level
 from gateway.policy.documents import PolicySet
@@ -44,6 +47,7 @@ from gateway.store.database import Database
 from gateway.store.grants import StoredGrants
 from gateway.store.objects import StoredObjects
 from gateway.store.opening import opened
+from gateway.store.used_tokens import UsedTokens
 
 log = logging.getLogger("trailgate")
 
@@ -69,6 +73,8 @@ class Parts:
     sealer: Sealer
     base: Base
     """What files declare."""
+    agents: AgentAssertions
+    signing: SigningKeys
     revision: int = 0
     """Of the store's objects in force."""
 
@@ -99,16 +105,43 @@ def _issuer(one: IssuerObject) -> Issuer:
         "groups": one.claims.groups,
         "name": one.claims.name,
     }
+    if one.claims.triggered_by is not None:
+        claims["triggered_by"] = one.claims.triggered_by
     ca_path = str(one.ca_path) if one.ca_path else None
-    return Issuer(one.issuer, one.url, one.audience, one.algorithms, claims, one.subjects, ca_path)
+    jwks = one.jwks or JwksObject()
+    return Issuer(
+        one.issuer,
+        one.url,
+        one.audience,
+        one.algorithms,
+        claims,
+        one.subjects,
+        ca_path,
+        jwks.url,
+        jwks.keys,
+    )
 
 
 def names_of(objects: Objects) -> Names:
     """What agent and person objects call the identities of the trusted issuers."""
-    named = [(one.issuer, one.subject, name) for name, one in objects.agents.items()]
+    named = [
+        (one.issuer, one.subject, name)
+        for name, one in objects.agents.items()
+        if one.issuer is not None and one.subject is not None
+    ]
     for name, person in objects.persons.items():
         named += [(one.issuer, one.subject, name) for one in person.identities]
-    return Names({(objects.issuers[issuer].url, subject): name for issuer, subject, name in named})
+    known = {(objects.issuers[issuer].url, subject): name for issuer, subject, name in named}
+    return Names(known | {(AGENTS_ISSUER, name): name for name in keys_of_agents(objects)})
+
+
+def keys_of_agents(objects: Objects) -> dict[str, list[dict[str, Any]]]:
+    """Public keys of the agents that sign for themselves."""
+    return {
+        name: [dict(key) for key in one.key.keys]
+        for name, one in objects.agents.items()
+        if one.key is not None
+    }
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -196,6 +229,8 @@ async def made(
     stack.push_async_callback(analyst.close)
     limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
     grants = Grants(StoredGrants(store), limits=limits, now=store.now, ledger=recorder.grants)
+    agents = AgentAssertions(keys_of_agents(objects), UsedTokens(store), now=store.now)
+    signing = await SigningKeys.open(KeyFile(settings.data / "signing-keys.json"))
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
     metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures, witness.figures))
     services = ProxyServices(
@@ -218,7 +253,8 @@ async def made(
     await grants.start()
     await stack.enter_async_context(background(vault.watch()))
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
-    await stack.enter_async_context(background(*watches, recorder.keeping.expiry.run()))
+    others = recorder.keeping.expiry.run(), signing.watch(_not_rotated)
+    await stack.enter_async_context(background(*watches, *others))
     stack.push_async_callback(proxy.drain, settings.limits.drain_seconds)
     targets = Targets(objects, tls=True)
     return Parts(
@@ -236,6 +272,8 @@ async def made(
         custody,
         sealer,
         base,
+        agents,
+        signing,
         revision,
     )
 
@@ -251,6 +289,10 @@ def closed_to_objects(settings: Settings) -> tuple[Path, ...]:
     """Where the gateway's own keys lie: no object may have them read as a secret."""
     own = [settings.data, settings.store_place, settings.tls.key_path, settings.file]
     return tuple(path.resolve() for path in own if isinstance(path, Path))
+
+
+def _not_rotated(cause: str) -> None:
+    log.error("signing keys are not rotated", extra={"cause": cause})
 
 
 def _end_sessions(proxy: Proxy, grants: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.config.keeping import LegalHoldObject, RetentionObject
+from gateway.config.key_sets import AgentKeys, JwksObject
 from gateway.config.references import Written
 from gateway.config.values import Address, ObjectName, PublicKey, Secret
 from gateway.model import Credential, Target, Tls
@@ -89,29 +90,32 @@ class ClaimsObject:
     subject: str = "sub"
     groups: str = "groups"
     name: str = "name"
+    triggered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerObject:
-    """`issuer: NAME`: an OpenID provider whose tokens are taken."""
+    """`issuer: NAME`: whose tokens are taken: an OpenID provider, or a SPIFFE trust domain."""
 
     issuer: ObjectName
     url: str
     audience: str
-    kind: Literal["oidc"] = "oidc"
+    kind: Literal["oidc", "spiffe"] = "oidc"
     algorithms: tuple[str, ...] = ("ES256", "RS256")
     claims: ClaimsObject = ClaimsObject()
     subjects: Literal["person", "workload"] = "person"
     ca_path: Path | None = None
+    jwks: JwksObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AgentObject:
-    """`agent: NAME`: the name of a workload identity."""
+    """`agent: NAME`: the name of a workload identity, or an agent with keys of its own."""
 
     agent: ObjectName
-    issuer: str
-    subject: str
+    issuer: str | None = None
+    subject: str | None = None
+    key: AgentKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)

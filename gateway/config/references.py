@@ -12,6 +12,7 @@ import yaml
 
 from gateway.config.reading import Reader, nearest
 from gateway.identity.jwks import KEY_TYPES, checked_url
+from gateway.identity.spiffe import checked_trust_domain
 from gateway.record.recipients import BadKey, Recipient
 
 
@@ -68,7 +69,8 @@ def _claimed(one: Written) -> Iterator[tuple[tuple[str, ...], str, yaml.Node]]:
 
 def _identities(one: Written) -> list[tuple[str, str]]:
     if one.kind == "agent":
-        return [(one.value.issuer, one.value.subject)]
+        known = (one.value.issuer, one.value.subject)
+        return [known] if None not in known else []
     if one.kind == "person":
         # As a set: a person's own identity written twice is no quarrel.
         return sorted({(each.issuer, each.subject) for each in one.value.identities})
@@ -137,11 +139,7 @@ def _check_credential(one: Written) -> None:
 
 def _check_issuer(one: Written) -> None:
     at, issuer = f"issuer {one.name}", one.value
-    try:
-        checked_url(issuer.url)
-    except ValueError:
-        cure = "write https://HOST (http:// only on loopback)"
-        one.reader.wrong(one.at("url"), f"{at}.url: tokens are not safe there", cure)
+    _check_issuer_url(one, at)
     for algorithm in issuer.algorithms:
         if algorithm not in KEY_TYPES:
             message = f"{at}.algorithms: {algorithm!r} is not accepted"
@@ -150,6 +148,32 @@ def _check_issuer(one: Written) -> None:
         if not getattr(issuer, key):
             one.reader.wrong(one.at(key), f"{at}.{key} is empty", "name at least one")
     _check_file(one, "ca_path", issuer.ca_path)
+
+
+def _check_issuer_url(one: Written, at: str) -> None:
+    issuer, spiffe = one.value, one.value.kind == "spiffe"
+    try:
+        (checked_trust_domain if spiffe else checked_url)(issuer.url)
+    except ValueError:
+        cure = "write spiffe://NAME" if spiffe else "write https://HOST (http:// only on loopback)"
+        problem = "is no trust domain" if spiffe else "tokens are not safe there"
+        one.reader.wrong(one.at("url"), f"{at}.url: {problem}", cure)
+    if spiffe and issuer.jwks is None:
+        cure = 'add jwks: {from: "file:bundle.json"} or the URL of the bundle endpoint'
+        one.reader.wrong(one.node, f"{at}: a trust domain needs the keys of its bundle", cure)
+    if spiffe and issuer.subjects == "person":
+        cure = "add subjects: workload"
+        one.reader.wrong(one.node, f"{at}: a trust domain names workloads", cure)
+
+
+def _check_agent(one: Written) -> None:
+    agent = one.value
+    if (agent.issuer is None) != (agent.subject is None):
+        message = f"agent {one.name}: issuer and subject belong together"
+        one.reader.wrong(one.node, message, "give both")
+    elif agent.issuer is None and agent.key is None:
+        cure = 'add issuer and subject, or key: {from: "file:agent.pub"}'
+        one.reader.wrong(one.node, f"agent {one.name}: nothing proves it", cure)
 
 
 def _check_recipient(one: Written) -> None:
@@ -189,6 +213,7 @@ _CHECKS: Mapping[str, Callable[[Written], None]] = {
     "target": _check_target,
     "credential": _check_credential,
     "issuer": _check_issuer,
+    "agent": _check_agent,
     "person": _check_person,
     "recipient": _check_recipient,
     "access": _check_access,

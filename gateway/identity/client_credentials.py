@@ -16,6 +16,7 @@ from gateway.identity.delegation import (
     checked_assertion,
     parse_narrowing,
     parse_seconds,
+    verified_client,
 )
 from gateway.identity.grants import Grants, Minted
 from gateway.identity.own_jwt import OwnJwts
@@ -45,8 +46,8 @@ class ClientCredentials:
         narrowing, lifetime = parse_narrowing(form), parse_seconds(form, "expires_in")
         self._exchange.check_narrowing(narrowing)
         token_of = self._exchange.token_of(form.get("requested_token_type", ACCESS_TOKEN))
+        proof = await verified_client(self._agents, assertion, self._audiences)
         try:
-            proof = await self._agents.verify(assertion, self._audiences)
             if form.get("client_id", proof.identity.subject) != proof.identity.subject:
                 raise ExchangeError("invalid_client", "client_id is not the assertion's subject")
             longest = AGENT_LIFETIME if token_of is None else min(AGENT_LIFETIME, OwnJwts.longest)
@@ -59,6 +60,5 @@ class ClientCredentials:
                 token_of=token_of,
             )
         except Refused as refusal:
-            unavailable = refusal.refusal.kind == "unavailable"
-            code = "temporarily_unavailable" if unavailable else "invalid_client"
-            raise ExchangeError(code, refusal.refusal.reason, str(refusal)) from refusal
+            reason = refusal.refusal.reason
+            raise ExchangeError("temporarily_unavailable", reason, str(refusal)) from refusal

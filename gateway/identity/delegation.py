@@ -27,6 +27,7 @@ TOKEN_TYPES = {
     "urn:ietf:params:oauth:token-type:id_token",
 }
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+TOKEN_PATH = "/oauth/token"
 ISOLATIONS = ("none", "uid", "namespace")
 AGENT_NAME = re.compile(r"[a-z0-9._-]{1,64}")
 TARGET_NAME = re.compile(r"[A-Za-z0-9._*+/-]{1,128}")
@@ -91,6 +92,7 @@ class TokenExchange:
         self._issuers = issuers
         self._grants = grants
         self._audience = audience
+        self._audiences = (audience, audience.removesuffix(TOKEN_PATH))
         self._check_details = check_details
         self._agents = agents
         self._jwts = jwts
@@ -119,7 +121,7 @@ class TokenExchange:
         if request.assertion is not None:
             if self._agents is None:
                 raise ExchangeError("invalid_client", "no agent here has a key")
-            client = await self._agents.verify(request.assertion, (self._audience,))
+            client = await verified_client(self._agents, request.assertion, self._audiences)
         if request.actor_token is not None:
             actor = await self._proved(request.actor_token)
         if client and actor and client.identity != actor.identity:
@@ -186,6 +188,18 @@ def _hop(request: ExchangeRequest, actor: Proof | None, names: Names) -> Hop:
         raise ExchangeError("invalid_request", "agent_name: the actor_token is not that agent's")
     name = actor.declared or asked or actor.identity.label
     return Hop(name, True, actor.identity, isolation=request.isolation)
+
+
+async def verified_client(
+    agents: AgentAssertions, assertion: str, audiences: Sequence[str]
+) -> Proof:
+    """The agent that authenticates as the client. Raises ExchangeError (RFC 7521 4.2.1)."""
+    try:
+        return await agents.verify(assertion, [one for one in audiences if one])
+    except Refused as refusal:
+        unavailable = refusal.refusal.kind == "unavailable"
+        code = "temporarily_unavailable" if unavailable else "invalid_client"
+        raise ExchangeError(code, refusal.refusal.reason, str(refusal)) from refusal
 
 
 def check_may_act(parent: Grant, actor: Proof | None) -> None:

@@ -350,7 +350,7 @@ class Grants:
         self._sequence, ids = await self.store.revocations_after(self._sequence)
         elsewhere = [revoked for revoked in ids if revoked not in self._announced]
         self._announce(elsewhere, "elsewhere", "another node")
-        self._ledger.sweep()
+        self._ledger.sweep(self.now())
         self._announced.difference_update(ids)
         self.last_seen = time.monotonic()
 

@@ -29,7 +29,7 @@ class GrantLedger(Interface):
     ) -> None:
         """The same of a grant that has no open record here. Raises RecordFailed."""
 
-    def sweep(self) -> None:
+    def sweep(self, now: float) -> None:
         """End the records of grants that have expired. Never raises."""
 
 
@@ -53,5 +53,5 @@ class NoLedger:
     ) -> None:
         return None
 
-    def sweep(self) -> None:
+    def sweep(self, now: float) -> None:
         return None

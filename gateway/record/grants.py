@@ -201,9 +201,8 @@ class GrantRecords:
         self._ended.pop(grant.id, None)
         self.revoked((grant.id, *(one for one in grants if one != grant.id)), by, cause)
 
-    def sweep(self) -> None:
-        """End the records of grants that have expired. Call it each second. Never raises."""
-        now = self._now()
+    def sweep(self, now: float) -> None:
+        """End the records of grants that expired by `now`, the store's time. Never raises."""
         for record in [one for one in self._open.values() if one.expires_at <= now]:
             self._end(record.grant, "expired", "")
 

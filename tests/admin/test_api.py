@@ -237,7 +237,8 @@ def test_introspection_tells_ones_own_tokens_and_those_below(api: Any) -> None:
 
     told = asked(alice, reader["access_token"])
     assert set(told) == {
-        "active", "iss", "sub", "username", "token_type", "iat", "exp", "grant", "chain", "act",
+        "active", "iss", "sub", "sub_id", "client_id", "username", "token_type", "iat", "exp",
+        "grant", "chain", "act",
     }  # fmt: skip
     assert (told["sub"], told["username"], told["chain"]) == (
         "seen", "Alice", ["Alice", "lead", "reader"],

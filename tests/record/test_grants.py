@@ -286,18 +286,14 @@ async def test_what_opens_meanwhile_is_counted_before_the_end(
 
 async def test_the_expired_end_and_the_idle_are_parked(place: Place) -> None:
     recorder = await place.start()
-    clock = time.time()
     records = recorder.grants
-    recorder.grants = GrantRecords(
-        "gw1/0", records._start, records._on_disk, most=3, now=lambda: clock
-    )
+    recorder.grants = GrantRecords("gw1/0", records._start, records._on_disk, most=3)
     grants = [await minted(recorder, root_grant(f"g_{n}")) for n in range(8)]
     assert recorder.grants.open_count == 3
     for grant in grants:
         await used(recorder, grant)
     assert recorder.grants.open_count == 3
-    clock += 700
-    recorder.grants.sweep()
+    recorder.grants.sweep(time.time() + 700)
     assert recorder.grants.open_count == 0
     with pytest.raises(RecordFailed, match="has ended"):
         await used(recorder, grants[-1])

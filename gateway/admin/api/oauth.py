@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OAuth endpoints: exchange (RFC 8693), revoke (RFC 7009), introspect (RFC 7662), metadata."""
+"""OAuth endpoints: token (RFC 8693, RFC 7523), revoke (RFC 7009), introspect (RFC 7662), metadata
+(RFC 8414) and keys."""
 
 from __future__ import annotations
 
@@ -13,8 +14,12 @@ from starlette.routing import Route
 
 from gateway.admin.api.calls import caller_of, form_of, label_of, services_of
 from gateway.admin.api.problems import Problem
-from gateway.identity.delegation import ACCESS_TOKEN, GRANT_TYPE, ExchangeError
+from gateway.admin.api.services import Services
+from gateway.identity.client_credentials import GRANT_TYPE as CLIENT_CREDENTIALS
+from gateway.identity.delegation import ACCESS_TOKEN, GRANT_TYPE, TOKEN_PATH, ExchangeError
 from gateway.identity.grants import Minted
+from gateway.identity.jwks import KEY_TYPES
+from gateway.identity.own_jwt import act_claim, narrowed
 from gateway.identity.tree import rfc3339
 from gateway.model import Grant, Refused
 from gateway.store.interface import StoreFailed
@@ -22,17 +27,17 @@ from gateway.store.interface import StoreFailed
 log = logging.getLogger(__name__)
 
 NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
-ROUTABLE = {"resource", "audience"}
+JWKS_PATH = "/.well-known/jwks.json"
+STATUS = {"temporarily_unavailable": 503, "invalid_client": 401}
 
 
 async def token(request: Request) -> Response:
-    """POST /oauth/token: a narrower token for a child."""
+    """POST /oauth/token: a narrower token for a child, or an agent's first one."""
+    services = services_of(request)
     try:
         form = await form_of(request)
-        if ROUTABLE & set(form):
-            raise ExchangeError("invalid_target", "name targets in scope, not audience or resource")
-        exchange = services_of(request).exchange()
-        minted = await exchange.exchange(form)
+        _check_resource(form, services.url)
+        minted, own = await _minted(services, form)
     except Problem as problem:
         return _oauth_error("invalid_request", problem.detail, problem.status)
     except StoreFailed as error:
@@ -40,18 +45,37 @@ async def token(request: Request) -> Response:
         return _oauth_error("temporarily_unavailable", "the gateway's store does not answer", 503)
     except ExchangeError as error:
         log.warning("exchange refused", extra={"code": error.code, "cause": str(error)})
-        status = 503 if error.code == "temporarily_unavailable" else 400
-        return _oauth_error(error.code, error.description, status)
-    now = services_of(request).grants.now()
-    return JSONResponse(token_response(minted, now), headers=NO_STORE)
+        return _oauth_error(error.code, error.description, STATUS.get(error.code, 400))
+    response = token_response(minted, services.grants.now(), form)
+    if own:
+        del response["issued_token_type"]
+    return JSONResponse(response, headers=NO_STORE)
 
 
-def token_response(minted: Minted, now: float) -> dict[str, Any]:
+async def _minted(services: Services, form: dict[str, str]) -> tuple[Minted, bool]:
+    """What was asked for, and whether it was the caller's own login. Raises ExchangeError."""
+    if form.get("grant_type") != CLIENT_CREDENTIALS:
+        return await services.exchange().exchange(form), False
+    own = services.client_credentials()
+    if own is None:
+        raise ExchangeError("unsupported_grant_type", f"grant_type must be {GRANT_TYPE}")
+    return await own.login(form), True
+
+
+def _check_resource(form: dict[str, str], url: str) -> None:
+    """RFC 8693 2.1, RFC 8707: a token is for this gateway; targets are named in scope."""
+    for name in ("resource", "audience"):
+        if name in form and (not url or form[name].rstrip("/") != url):
+            description = f"{name} can only be this gateway's URL: name targets in scope"
+            raise ExchangeError("invalid_target", description)
+
+
+def token_response(minted: Minted, now: float, form: dict[str, str]) -> dict[str, Any]:
     """RFC 8693 2.2.1, RFC 9396 7, and the grant's own id and chain."""
     grant = minted.grant
     response: dict[str, Any] = {
         "access_token": minted.token,
-        "issued_token_type": ACCESS_TOKEN,
+        "issued_token_type": form.get("requested_token_type", ACCESS_TOKEN),
         "token_type": "Bearer",
         "expires_in": max(0, int(grant.expires_at - now)),
         "grant": grant.id,
@@ -60,12 +84,7 @@ def token_response(minted: Minted, now: float) -> dict[str, Any]:
         "lease_until": rfc3339(minted.lease_until),
         "lease_seconds": minted.lease_seconds,
     }
-    narrowed = grant.narrowing[-1] if grant.narrowing else {}
-    if isinstance(scope := narrowed.get("scope"), list):
-        response["scope"] = " ".join(scope)
-    if "authorization_details" in narrowed:
-        response["authorization_details"] = narrowed["authorization_details"]
-    return response
+    return {**response, **narrowed(grant)}
 
 
 def _oauth_error(code: str, description: str, status: int = 400) -> Response:
@@ -105,35 +124,31 @@ async def introspect(request: Request) -> Response:
             raise
         return JSONResponse({"active": False}, headers=NO_STORE)
     seen = caller is None or await services.grants.governs(caller, grant.id, itself=True)
-    return JSONResponse(introspection(grant) if seen else {"active": False}, headers=NO_STORE)
+    return JSONResponse(
+        introspection(grant, services.url) if seen else {"active": False}, headers=NO_STORE
+    )
 
 
-def introspection(grant: Grant) -> dict[str, Any]:
+def introspection(grant: Grant, url: str) -> dict[str, Any]:
+    """RFC 7662 2.2; who that is stands in `sub_id` too (RFC 9493), since `sub` is its issuer's."""
     origin = grant.origin
     document: dict[str, Any] = {
         "active": True,
-        "iss": origin.issuer,
+        "iss": url or origin.issuer,
         "sub": origin.subject,
+        "sub_id": {"format": "iss_sub", "iss": origin.issuer, "sub": origin.subject},
+        "client_id": grant.labels[-1],
         "username": origin.label,
         "token_type": "Bearer",
         "iat": int(grant.issued_at),
         "exp": int(grant.expires_at),
         "grant": grant.id,
         "chain": list(grant.labels),
+        **narrowed(grant),
     }
     if (act := act_claim(grant)) is not None:
         document["act"] = act
     return document
-
-
-def act_claim(grant: Grant) -> dict[str, Any] | None:
-    """RFC 8693 4.1: nested, outermost the current actor."""
-    act: dict[str, Any] | None = None
-    for hop in grant.chain:
-        who = hop.identity
-        named = {"iss": who.issuer, "sub": who.subject} if who else {"sub": hop.name}
-        act = {**named, "proved": hop.proved, **({"act": act} if act else {})}
-    return act
 
 
 async def _form_with_token(request: Request) -> dict[str, str]:
@@ -145,24 +160,44 @@ async def _form_with_token(request: Request) -> dict[str, str]:
 
 async def metadata(request: Request) -> Response:
     """GET /.well-known/oauth-authorization-server (RFC 8414)."""
-    url = services_of(request).url
-    document = {
+    services = services_of(request)
+    url = services.url
+    document: dict[str, Any] = {
         "issuer": url,
-        "token_endpoint": url + "/oauth/token",
+        "token_endpoint": url + TOKEN_PATH,
         "revocation_endpoint": url + "/oauth/revoke",
         "introspection_endpoint": url + "/oauth/introspect",
         "grant_types_supported": [GRANT_TYPE],
         "token_endpoint_auth_methods_supported": ["none"],
         "revocation_endpoint_auth_methods_supported": ["none"],
+        "introspection_endpoint_auth_methods_supported": ["Bearer"],
         "authorization_details_types_supported": ["trailgate"],
         "response_types_supported": [],
     }
+    if services.agents is not None:
+        document["grant_types_supported"].append(CLIENT_CREDENTIALS)
+        document["token_endpoint_auth_methods_supported"].append("private_key_jwt")
+        document["token_endpoint_auth_signing_alg_values_supported"] = sorted(KEY_TYPES)
+    if services.signing is not None:
+        document["jwks_uri"] = url + JWKS_PATH
     return Response(json.dumps(document), media_type="application/json")
 
 
+async def keys(request: Request) -> Response:
+    """GET /.well-known/jwks.json: public keys of the JWTs that are made here (RFC 7517)."""
+    signing = services_of(request).signing
+    document = signing.published() if signing else {"keys": []}
+    return Response(
+        json.dumps(document),
+        media_type="application/jwk-set+json",
+        headers={"cache-control": "public, max-age=3600"},
+    )
+
+
 ROUTES = [
-    Route("/oauth/token", token, methods=["POST"]),
+    Route(TOKEN_PATH, token, methods=["POST"]),
     Route("/oauth/revoke", revoke, methods=["POST"]),
     Route("/oauth/introspect", introspect, methods=["POST"]),
     Route("/.well-known/oauth-authorization-server", metadata),
+    Route(JWKS_PATH, keys),
 ]

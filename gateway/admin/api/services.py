@@ -14,9 +14,13 @@ from gateway.config import Objects
 from gateway.declare.declarer import Declarer
 from gateway.declare.ports import SecretKeeper
 from gateway.declare.rights import Rights
-from gateway.identity.delegation import CheckDetails, TokenExchange
+from gateway.identity.assertions import AgentAssertions
+from gateway.identity.client_credentials import ClientCredentials
+from gateway.identity.delegation import TOKEN_PATH, CheckDetails, TokenExchange
 from gateway.identity.grants import Grants
 from gateway.identity.oidc import Issuers
+from gateway.identity.own_jwt import OwnJwts
+from gateway.identity.signing import SigningKeys
 from gateway.model import Credential, Grant
 from gateway.proxy.ports import Authenticator
 
@@ -109,16 +113,30 @@ class Services:
     declarer: Declarer | None = None
     """None: this gateway's objects cannot be asked for or changed."""
     rights: Rights = field(default_factory=lambda: Rights(Objects))
+    agents: AgentAssertions | None = None
+    """Agents that prove themselves by a key of their own."""
+    signing: SigningKeys | None = None
+    """None: tokens are handles only."""
     ca_pem: str = ""
     """Certificates that clients need to trust this gateway's listeners; empty: public ones."""
     credentials: CredentialDesk | None = None
 
     def exchange(self) -> TokenExchange:
         """The token exchange, whose actor tokens are made for this API's own endpoint."""
+        jwts = OwnJwts(self.signing, self.url) if self.signing and self.url else None
         return TokenExchange(
             self.authenticator,
             self.issuers,
             self.grants,
-            audience=self.url + "/oauth/token",
+            audience=self.url + TOKEN_PATH,
             check_details=self.check_details,
+            agents=self.agents,
+            jwts=jwts,
         )
+
+    def client_credentials(self) -> ClientCredentials | None:
+        """The login of agents that sign for themselves; None: there are none."""
+        if self.agents is None:
+            return None
+        audiences = (self.url + TOKEN_PATH, self.url)
+        return ClientCredentials(self.agents, self.grants, self.exchange(), audiences)
