@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm
 
 from gateway.admin.api.app import build_api
 from gateway.certificates import self_made
@@ -144,6 +147,11 @@ def written_files(folder: Path) -> None:
         shutil.copy(made.cert_path, folder / name)
     shutil.copy(made.key_path, folder / "tls.key")
     make_recipient(folder / "auditor")
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (folder / "deployer.pub").write_bytes(pem)
+    public = json.loads(ECAlgorithm.to_jwk(key))
+    (folder / "cluster-jwks.json").write_text(json.dumps({"keys": [public]}))
 
 
 def is_settings(text: str) -> bool:
