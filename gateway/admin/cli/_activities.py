@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The record as activities: a row an operation, a login or a logoff, from the clear part alone.
 
-The rows have the lake's columns (`gateway.ship.lake.lake_schema`).
+The rows have the columns of the lake's table `activity`.
 """
 
 from __future__ import annotations
@@ -12,47 +12,49 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gateway.admin.cli._record_options import RecordOptions
-from gateway.admin.cli.output import Failed, visible
 from gateway.model import RecordedFrame
 from gateway.record.reader import Listed
-from gateway.verify.findings import CannotCheck
-from gateway.verify.run import Request, verify
+from gateway.ship.exports.ocsf import AUTHENTICATION, DATASTORE, LOGOFF, LOGON, activity_of
 
 Activity = dict[str, Any]
 _REMEMBERED = 4096
 """Operations of a session whose question is kept for an end that may still come."""
+_CONCERNS = ("deny", "hold", "would_deny")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_QUERY, _WRITE, _OTHER = 6, 2, 99
-_LOGON, _LOGOFF = 1, 2
 
 
-def proved_to(options: RecordOptions) -> str | None:
-    """Up to when the evidence is complete and verifies; None where it has a defect."""
-    request = Request(
-        path=options.data or "",
-        keys=options.keys,
-        endpoint_url=options.endpoint_url,
-        region=options.region,
-    )
-    try:
-        document = verify(request).document()
-    except CannotCheck as error:
-        raise Failed(visible(str(error)), "name the evidence with --data") from error
-    return document["complete_to"] if not document["defects"] else None
+class Texts:
+    """Full texts by operation, out of a session's replay, which runs beside its frames."""
+
+    def __init__(self, replayed: Iterator[Mapping[str, Any]]) -> None:
+        self._replayed = replayed
+        self._read: OrderedDict[int, str | None] = OrderedDict()
+
+    def of(self, operation: int) -> str | None:
+        """The text of an operation; None where it is none, or is not opened."""
+        while operation not in self._read:
+            told = next(self._replayed, None)
+            if told is None:
+                return None
+            self._read[told["operation"]] = _text((told.get("request") or {}).get("text"))
+            if len(self._read) > _REMEMBERED:
+                self._read.popitem(last=False)
+        return self._read[operation]
 
 
-def activities_of(listed: Listed, frames: Iterator[RecordedFrame]) -> Iterator[Activity]:
+def activities_of(
+    listed: Listed, frames: Iterator[RecordedFrame], texts: Texts | None = None
+) -> Iterator[Activity]:
     """The rows of one session; memory holds the questions that wait for their answers."""
     common = _common(listed)
     opened = moment(listed.document["opened"])
     if opened is not None:
-        yield {**common, **_login(_LOGON), "time": opened}
-    yield from _Operations(common).rows(frames)
+        yield {**common, **_login(LOGON), "time": opened}
+    yield from _Operations(common, texts).rows(frames)
     closed = moment(listed.document["closed"])
     if closed is not None:
         reason = listed.document["reason"]
-        yield {**common, **_login(_LOGOFF), "time": closed, "reason": reason}
+        yield {**common, **_login(LOGOFF), "time": closed, "reason": reason}
 
 
 def moment(text: str | None) -> datetime | None:
@@ -70,7 +72,7 @@ def _common(listed: Listed) -> Activity:
         "session": one["id"],
         "node": one["gateway"],
         **{name: one[name] for name in ("target", "protocol", "user", "client")},
-        **{name: one[name] for name in ("origin", "chain", "grant")},
+        **{name: one[name] for name in ("origin", "groups", "chain", "grant")},
         "ancestors": [grant for grant in grants if grant != one["grant"]],
         "root_grant": grants[0] if grants else None,
     }
@@ -78,20 +80,21 @@ def _common(listed: Listed) -> Activity:
 
 def _login(activity: int) -> Activity:
     return {
-        **_classified(3002, 3, activity),
+        **_classified(AUTHENTICATION, 3, activity),
         "status_id": 1,
-        "kind": "open" if activity == _LOGON else "close",
+        "action_id": 1,
+        "kind": "open" if activity == LOGON else "close",
     }
 
 
-def _classified(class_uid: int, category: int, activity: int) -> Activity:
+def _classified(class_uid: int, category: int, activity: int, severity: int = 1) -> Activity:
     """OCSF 1.8: a type is the class and the activity."""
     return {
         "class_uid": class_uid,
         "category_uid": category,
         "activity_id": activity,
         "type_uid": class_uid * 100 + activity,
-        "severity_id": 1,
+        "severity_id": severity,
     }
 
 
@@ -103,8 +106,9 @@ class _Asked:
 
 
 class _Operations:
-    def __init__(self, common: Activity) -> None:
+    def __init__(self, common: Activity, texts: Texts | None) -> None:
         self._common = common
+        self._texts = texts
         self._asked: OrderedDict[int, _Asked] = OrderedDict()
 
     def rows(self, frames: Iterator[RecordedFrame]) -> Iterator[Activity]:
@@ -142,13 +146,13 @@ class _Operations:
         clear = decision.get("clear") or {}
         objects = touched(clear)
         denied = decision.get("verdict") in ("deny", "hold")
-        wrote = any(one["access"] == "write" for one in objects)
-        activity = _WRITE if wrote else _QUERY if objects else _OTHER
+        activity = activity_of(statement_kinds(clear))
+        severity = 3 if decision.get("verdict") in _CONCERNS else 1
         size = done["end"] - done["start"] if done else None
         failed = denied or done.get("status") == "error"
         return {
             **self._common,
-            **_classified(6005, 6, activity),
+            **_classified(DATASTORE, 6, activity, severity),
             "status_id": 2 if failed else 1 if done else 0,
             "action_id": 2 if denied else 1,
             "time": _EPOCH + timedelta(microseconds=asked.frame.wall_ns // 1000),
@@ -158,6 +162,7 @@ class _Operations:
             "kind": _text(asked.event.get("kind")),
             "objects": objects,
             "statement": _text(clear.get("text")),
+            "text": self._texts.of(asked.event["op"]) if self._texts else None,
             "shape": _text(clear.get("shape")),
             **{name: _text(decision.get(name)) for name in ("verdict", "policy", "rule", "reason")},
             "policy_version": _text(decision.get("version")),
@@ -165,6 +170,13 @@ class _Operations:
             "rows": done.get("rows") if type(done.get("rows")) is int else None,
             "bytes": size,
         }
+
+
+def statement_kinds(clear: Mapping[str, Any]) -> list[str]:
+    """The kinds of a text's statements, as policy has them."""
+    statements = clear.get("statements")
+    found = statements if isinstance(statements, list) else []
+    return [str(one.get("kind")) for one in found if isinstance(one, Mapping)]
 
 
 def touched(clear: Mapping[str, Any]) -> list[dict[str, str]]:

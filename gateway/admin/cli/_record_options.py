@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.admin.cli._reading import Recorded
 from gateway.admin.cli.output import Failed, visible
-from gateway.record.places import Reach
+
+if TYPE_CHECKING:
+    from gateway.admin.cli._reading import Recorded
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +32,10 @@ class RecordOptions:
         if self.data is None:
             cure = "name a data folder or a bucket: --data DIR|s3://BUCKET/PREFIX (or set "
             raise Failed("which record?", cure + "TRAILGATE_DATA)")
+        # Reading a lake needs neither: they would be most of the command's start.
+        from gateway.admin.cli._reading import Recorded
+        from gateway.record.places import Reach
+
         place: Path | str = self.data if self.data.startswith("s3://") else Path(self.data)
         if identity is None and isinstance(place, Path):
             default = place / "auditor" / "identity"

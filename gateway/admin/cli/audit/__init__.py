@@ -3,29 +3,47 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+
 import click
 
-from gateway.admin.cli.audit.export import export
-from gateway.admin.cli.audit.lake import query, rebuild_lake
-from gateway.admin.cli.audit.reconcile import reconcile
-from gateway.admin.cli.audit.replay import replay
-from gateway.admin.cli.audit.who import violations, who
+_COMMANDS: Mapping[str, str] = {
+    "export": "export:export",
+    "query": "lake:query",
+    "rebuild-lake": "lake:rebuild_lake",
+    "reconcile": "reconcile:reconcile",
+    "replay": "replay:replay",
+    "violations": "who:violations",
+    "who": "who:who",
+}
+"""Command to module and name, imported only when it is called."""
+
+
+class _Audit(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, _, command = _COMMANDS[name].partition(":")
+        found = getattr(importlib.import_module(f"{__name__}.{module}"), command)
+        return found if isinstance(found, click.Command) else None
 
 
 @click.group(
+    cls=_Audit,
     epilog="""\b
 Examples:
   trailgate audit replay kq3v --data ./data
   trailgate audit who --table customers --data ./data
   trailgate audit violations --data s3://evidence/prod -o jsonl
 
-Exit codes: 0 done, 2 could not be done."""
+Exit codes: 0 done, 1 the answer is no, 2 could not be done.""",
 )
 def audit() -> None:
     """Read what was recorded, and ask it questions."""
 
-
-for _command in (replay, who, violations, query, rebuild_lake, reconcile, export):
-    audit.add_command(_command)
 
 COMMAND = audit

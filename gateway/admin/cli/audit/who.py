@@ -5,49 +5,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.admin.cli._activities import Activity, activities_of, proved_to
-from gateway.admin.cli._reading import Filters, Recorded, instant
 from gateway.admin.cli._record_options import RecordOptions, record_options, warn_of
 from gateway.admin.cli.options import output_option
 from gateway.admin.cli.output import Failed, print_documents, table, visible
+from gateway.ship.exports.ocsf import DATASTORE
+
+if TYPE_CHECKING:
+    from gateway.admin.cli._activities import Activity
+    from gateway.admin.cli._reading import Recorded
+
+# What reads the evidence is imported where it is read: an answer from a lake shall not wait for it.
 
 _VIOLATIONS = frozenset({"deny", "hold", "would_deny"})
 Document = dict[str, Any]
+
+_proved_option = click.option(
+    "--proved", "demanded", is_flag=True, help="Fail where what it tells is not proved."
+)
 
 
 @click.command(
     epilog="""\b
 Examples:
   trailgate audit who --table customers --data ./data
+  trailgate audit who --table customers --day 2026-11-24 --lake ./lake
   trailgate audit who --day 2026-11-24 --session kq3v --data ./data -o json"""
 )
 @click.option("--table", "relation", help="Only what touched this table, by NAME or SCHEMA.NAME.")
 @click.option("--day", help="Only this day in UTC, as 2026-11-24.")
 @click.option("--session", help="Only this session; the start of its id is enough.")
+@click.option("--lake", help="Ask a lake of rebuild-lake, a folder or s3://, not the evidence.")
+@_proved_option
 @record_options
 @output_option("table", "json", "jsonl")
 def who(
-    relation: str | None, day: str | None, session: str | None, output: str, **place: str | None
+    relation: str | None,
+    day: str | None,
+    session: str | None,
+    lake: str | None,
+    demanded: bool,
+    output: str,
+    **place: str | None,
 ) -> None:
     """Who touched which objects: a line an operation and object, from the clear part.
 
     It is what statements name: what views, functions and triggers touch below them is not seen.
 
-    Exit codes: 0 done, 2 no such session, or the record could not be read.
+    Exit codes: 0 done, 1 --proved and it is not, 2 no such session, or the record could not be
+    read.
     """
-    options = RecordOptions(**place)
-    recorded, wanted = options.opened(), _day(day)
+    options, wanted = RecordOptions(**place), _day(day)
+    if lake is not None:
+        _print(_in_lake(lake, options, relation, wanted, session, demanded), output)
+        return
+    recorded = options.opened()
     only = recorded.find(session) if session is not None else None
 
     def fits(row: Activity) -> bool:
         return wanted is None or row["time"].astimezone(UTC).date() == wanted
 
-    rows = documents(_activities(recorded, only, fits), proved_to(options))
-    _print(recorded, (one for one in rows if _touches(one, relation)), output)
+    rows = _told(options, _activities(recorded, only, fits), demanded)
+    _print((one for one in rows if _touches(one, relation)), output)
+    warn_of(recorded)
 
 
 @click.command(
@@ -58,13 +81,18 @@ Examples:
 )
 @click.option("--since", help="Only at or after this time.")
 @click.option("--until", help="Only at or before this time.")
+@_proved_option
 @record_options
 @output_option("table", "json", "jsonl")
-def violations(since: str | None, until: str | None, output: str, **place: str | None) -> None:
+def violations(
+    since: str | None, until: str | None, demanded: bool, output: str, **place: str | None
+) -> None:
     """What policy denied or held, or would have denied had it been enforced.
 
-    Exit codes: 0 done, 2 the record could not be read.
+    Exit codes: 0 done, 1 --proved and it is not, 2 the record could not be read.
     """
+    from gateway.admin.cli._reading import instant
+
     options = RecordOptions(**place)
     recorded = options.opened()
     first, last = instant(since), instant(until)
@@ -74,19 +102,67 @@ def violations(since: str | None, until: str | None, output: str, **place: str |
         inside = (first is None or at >= first) and (last is None or at <= last)
         return inside and row["verdict"] in _VIOLATIONS
 
-    _print(recorded, documents(_activities(recorded, None, fits), proved_to(options)), output)
+    _print(_told(options, _activities(recorded, None, fits), demanded), output)
+    warn_of(recorded)
+
+
+def _told(options: RecordOptions, rows: Iterator[Activity], demanded: bool) -> Iterator[Document]:
+    """The documents with what is proved; where that is demanded, nothing else. Raises Failed."""
+    from gateway.admin.cli._proved import proved
+
+    found = proved(options)
+    if demanded:
+        found.demand(None)
+    for document in documents(rows, found.to):
+        if demanded:
+            found.demand(document["at"])
+        yield document
 
 
 def _activities(
     recorded: Recorded, only: str | None, fits: Callable[[Activity], bool]
 ) -> Iterator[Activity]:
     """Operations that fit, a session after the other."""
-    for listed in recorded.listed(Filters()):
+    from gateway.admin.cli._activities import activities_of
+
+    for listed in recorded.listed():
         session_id = listed.document["id"]
         if only in (None, session_id):
             for row in activities_of(listed, recorded.frames(session_id)):
-                if row["class_uid"] == 6005 and fits(row):
+                if row["class_uid"] == DATASTORE and fits(row):
                     yield row
+
+
+def _in_lake(
+    place: str,
+    options: RecordOptions,
+    relation: str | None,
+    day: date | None,
+    session: str | None,
+    demanded: bool,
+) -> Iterator[Document]:
+    """By the lake's index of objects. Raises Failed."""
+    from gateway.ship.lake.schema import LakeFailed
+    from gateway.ship.lake.stored import open_lake
+    from gateway.ship.lake.touching import touched_rows
+
+    try:
+        lake = open_lake(place, options.endpoint_url, options.region)
+        if demanded and (lake.proved_to is None or lake.mark.get("holes")):
+            cure = "trailgate verify says what is wrong"
+            raise Failed(f"{visible(place)}: its evidence had a defect or a hole", cure, 1)
+        for row in touched_rows(lake, relation, day.strftime("%Y%m%d") if day else None):
+            if session is None or row["session"].startswith(session):
+                at = written(row.pop("time"))
+                del row["relation"]
+                document = {"at": at, **row, "proved_to": lake.proved_to}
+                yield {name: document[name] for name in COLUMNS}
+    except LakeFailed as error:
+        raise Failed(visible(str(error)), error.cure) from error
+
+
+COLUMNS = ("at", "session", "origin", "chain", "target", "operation", "kind", "object", "access",
+           "verdict", "rule", "rows", "proved_to")  # fmt: skip
 
 
 def documents(rows: Iterable[Activity], proved: str | None) -> Iterator[Document]:
@@ -126,17 +202,16 @@ def _touches(document: Document, relation: str | None) -> bool:
     return table == asked_table and (schema == asked_schema or "" in (schema, asked_schema))
 
 
-def _print(recorded: Recorded, found: Iterator[Document], output: str) -> None:
-    if output == "table":
-        columns = ("at", "session", "chain", "target", "access", "object", "verdict", "rule")
-        rows, proved = [], None
-        for one in found:
-            proved = one["proved_to"]
-            cells = {**one, "chain": " > ".join(one["chain"])}
-            rows.append([str(cells[name] or "") for name in columns])
-        click.echo(table(rows, columns))
-        if rows:
-            click.echo(f"proved to {proved}" if proved else "not proved: trailgate verify says why")
-    else:
+def _print(found: Iterator[Document], output: str) -> None:
+    if output != "table":
         print_documents(found, output)
-    warn_of(recorded)
+        return
+    columns = ("at", "session", "chain", "target", "access", "object", "verdict", "rule")
+    rows, proved = [], None
+    for one in found:
+        proved = one["proved_to"]
+        cells = {**one, "chain": " > ".join(one["chain"])}
+        rows.append([str(cells[name] or "") for name in columns])
+    click.echo(table(rows, columns))
+    if rows:
+        click.echo(f"proved to {proved}" if proved else "not proved: trailgate verify says why")
