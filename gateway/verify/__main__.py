@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--as-of", metavar="TIME", help="when the evidence was copied: it must reach to this time")
     add("--fork", metavar="PATH", help="compare with what another auditor, or a witness, was shown")
+    add("--lake", metavar="PLACE", help="compare a lake (a folder or s3://) with the evidence")
     add("--identity", type=Path, metavar="FILE", help="private key: open and check all content")
     add("--session", metavar="ID", help="only this session")
     add("--since", metavar="TIME", help="only sessions that were open at or after this time")

@@ -18,6 +18,7 @@ from gateway.verify.findings import CannotCheck, Findings, Progress
 from gateway.verify.grants import Grants
 from gateway.verify.history import History
 from gateway.verify.kept import Kept
+from gateway.verify.lake import check_lake
 from gateway.verify.log import LogReader, LogReading
 from gateway.verify.note import NoteError
 from gateway.verify.objects import MOST_POLICY, Keys, check_strays, read_named
@@ -48,6 +49,8 @@ class Request:
     """When the evidence was copied: a log that was not stopped reaches to this time."""
     fork: str | None = None
     """What somebody else was shown: evidence, or a witness's folder."""
+    lake: str | None = None
+    """A lake, a folder or s3://, that must say what the evidence says."""
 
 
 def verify(request: Request, progress: Progress | None = None) -> Findings:
@@ -112,7 +115,20 @@ class Verification:
         self._grants.finish({name: log.history for name, log in named.items()}, unsound)
         self._strays(listed, known, logs)
         self._summary(logs)
+        if self._request.lake is not None:
+            self._lake(self._request.lake, {name: log for name, log in named.items() if log.sound})
         return findings
+
+    def _lake(self, place: str, logs: dict[str, LogReading]) -> None:
+        request, chosen = self._request, set[str]()
+        for log in logs.values():
+            selected = self._select(log.history)
+            chosen |= log.history.opens.keys() if selected is None else selected
+        histories = {name: log.history for name, log in logs.items()}
+        whole = request.session is None and self._since is None and self._until is None
+        where = (request.endpoint_url, request.region)
+        check_lake(place, where, self._source, histories, self._findings,
+                   lambda session: whole or session in chosen)  # fmt: skip
 
     # Logs
 

@@ -30,6 +30,7 @@ from gateway.verify.__main__ import run_options
 )
 @click.option("--as-of", help="When the evidence was copied: it must reach to this time.")
 @click.option("--fork", help="Compare with what another auditor, or a witness, was shown.")
+@click.option("--lake", help="Compare a lake (a folder or s3://) with the evidence.")
 @click.option("--identity", type=click.Path(path_type=Path), help="Private key: check content too.")
 @click.option("--session", help="Only this session.")
 @click.option("--since", help="Only sessions that were open at or after this time.")

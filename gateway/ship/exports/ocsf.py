@@ -49,10 +49,15 @@ def activity_of(kinds: list[str]) -> int:
 
 
 def event(activity: Mapping[str, Any]) -> Event:
-    """The event, with every attribute that is known; times in milliseconds, as OCSF has them."""
-    build = _datastore if activity["class_uid"] == DATASTORE else _authentication
-    told = {**_base(activity), **build(activity), "unmapped": _unmapped(activity)}
+    """The event with every attribute that is known; its time in milliseconds, as OCSF has it."""
+    told = {**attributes(activity), "time": milliseconds(activity["time"])}
     return {name: _known(value) for name, value in told.items() if value is not None}
+
+
+def attributes(activity: Mapping[str, Any]) -> Event:
+    """The event with every attribute that we have; None: not known. Its time as a datetime."""
+    build = _datastore if activity["class_uid"] == DATASTORE else _authentication
+    return {**_base(activity), **build(activity), "unmapped": _unmapped(activity)}
 
 
 def _base(one: Mapping[str, Any]) -> Event:
@@ -74,7 +79,7 @@ def _base(one: Mapping[str, Any]) -> Event:
         "status_id": one["status_id"],
         "status": _STATUS[one["status_id"]],
         "status_detail": one.get("reason"),
-        "time": milliseconds(one["time"]),
+        "time": one["time"],
         "metadata": {
             "version": VERSION,
             "profiles": ["security_control"],

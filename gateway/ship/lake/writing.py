@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from gateway.ship.exports.ocsf import CLASSES, DATASTORE, event
+from gateway.ship.exports.ocsf import CLASSES, DATASTORE, attributes
 from gateway.ship.lake.schema import (
     TOUCHED,
     LakeFailed,
@@ -158,7 +158,7 @@ class _Writer:
         place = f"{self._partition.folder(CLASSES[uid], day)}/{name}"
         file = self._open.get(place) or self._begin(place, self._schemas[uid], origin.log)
         file.sessions.setdefault(row["session"], origin)
-        yield place, {**event(row), "time": row["time"]}
+        yield place, attributes(row)
         if uid == DATASTORE:
             index = f"{self._partition.folder(TOUCHED, day)}/part.parquet"
             if index not in self._open:
