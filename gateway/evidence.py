@@ -44,6 +44,7 @@ class Evidence:
     keys_url: str = "../keys"
     """Where README.json says that the wrapped keys lie."""
     mirror: LogMirror | None = None
+    store: S3Publisher | None = None
 
     async def publish(self, path: Path, object_name: str, sha256: str) -> None:
         """Publish a closed journal file, however long that takes. Raises ShipConflict."""
@@ -84,7 +85,7 @@ async def opened_evidence(
     try:
         given, keys_url = settings.evidence, _keys_url(settings, to)
         reach = Reach(endpoint_url=given.endpoint, region=given.region)
-        yield Evidence(folder, Spool(publisher), to.url, reach, keys_url, mirror)
+        yield Evidence(folder, Spool(publisher), to.url, reach, keys_url, mirror, publisher)
     finally:
         mirroring.cancel()
         await asyncio.gather(mirroring, return_exceptions=True)
@@ -122,6 +123,10 @@ class Witnessed:
     def __init__(self, client: WitnessClient | None, refuse_after: float) -> None:
         self._client = client
         self._refuse_after = refuse_after
+
+    @property
+    def client(self) -> WitnessClient | None:
+        return self._client
 
     def refuse(self) -> str:
         """Why no session may be opened; empty: it may."""

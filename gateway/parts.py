@@ -48,6 +48,7 @@ from gateway.store.grants import StoredGrants
 from gateway.store.objects import StoredObjects
 from gateway.store.opening import opened
 from gateway.store.used_tokens import UsedTokens
+from gateway.succession import predecessor
 
 log = logging.getLogger("trailgate")
 
@@ -180,7 +181,11 @@ async def _recorder(
     settings: Settings, objects: Objects, evidence: Evidence, witness: Witnessed
 ) -> NodeRecorder:
     recipients = [Recipient.parse(one.key.value) for one in objects.recipients.values()]
+    before = await predecessor(
+        settings.data, evidence.folder, settings.node, evidence.store, witness.client
+    )
     options = RecorderOptions(
+        predecessor=before,
         data=settings.data,
         evidence=evidence.folder,
         node=settings.node,

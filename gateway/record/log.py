@@ -21,8 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from gateway.model import RecordFailed
 from gateway.record import durable, nodekey
 from gateway.record.frames import canonical
@@ -31,6 +29,8 @@ from gateway.record.tiles import WIDTH, TileTree, edge, split_bundle, tile_name
 log = logging.getLogger("trailgate.record")
 
 MOST_LEAF = 65535
+ROTATED = "rotated"
+"""Folder of the log with its rotation leaves, named by their index."""
 _RETRY_SECONDS = 1.0
 _READER_SECONDS = 600.0
 """For so long whoever read a checkpoint finds its partial tiles."""
@@ -66,8 +66,8 @@ class TileLog:
         """Take up the log at its latest checkpoint. Raises RecordFailed, OSError."""
         durable.make_folder(self.folder / "checkpoints")
         self._unfinished.unlink(missing_ok=True)
-        vkey = self.signer.vkey.encode() + b"\n"
-        if nodekey.read_vkey(self.folder) != self.signer.vkey:
+        if not nodekey.read_vkey(self.folder):
+            vkey = self.signer.vkey.encode() + b"\n"
             self._put(self.folder / "node.vkey", vkey, self._unfinished)
         note = self._latest()
         if note is not None:
@@ -117,6 +117,9 @@ class TileLog:
         return TileTree.resume(size, bundle, rows)
 
     def _remove_beyond(self) -> None:
+        for path in (self.folder / ROTATED).glob("[0-9]*"):
+            if int(path.name) >= self.signed:
+                path.unlink()
         edges = {level: (index, width) for level, index, width in edge(self.signed)}
         for level in range(-1, 8):
             index, width = edges.get(level, (0, 0))
@@ -189,6 +192,8 @@ class TileLog:
 class _Pending:
     leaf: bytes
     files: Sequence[File]
+    signer: nodekey.NoteSigner | None = None
+    """Who signs from this leaf on, where that changes."""
 
 
 class NodeLog:
@@ -238,7 +243,20 @@ class NodeLog:
         leaf = canonical({"type": kind, "at": now_text(), **members})
         if len(leaf) > MOST_LEAF:
             raise RecordFailed(f"a leaf {kind!r} of {len(leaf)} bytes is too long")
-        self._pending.append(_Pending(leaf, files))
+        return self._add(_Pending(leaf, files))
+
+    def rotate(self, signer: nodekey.NoteSigner) -> int:
+        """Add the leaf that two keys sign; checkpoints that hold it are the new key's. Its number.
+
+        The leaf lies beside the log too, so that readers know the key before they read on.
+        """
+        old = self._tiles.signer
+        leaf = canonical({"type": "rotation", "at": now_text(), **old.rotation(signer)})
+        path = self._tiles.folder / ROTATED / str(self.size)
+        return self._add(_Pending(leaf, [(path, leaf, True)], signer))
+
+    def _add(self, pending: _Pending) -> int:
+        self._pending.append(pending)
         self._heard = time.monotonic()
         self.size += 1
         return self.size - 1
@@ -261,15 +279,17 @@ class NodeLog:
             batch, self._pending = self._pending, []
             self._files += [file for one in batch for file in one.files]
             leaves = [one.leaf for one in batch]
+            signers = [one.signer for one in batch if one.signer is not None]
             if self.journal_synced is not None:
                 await self.journal_synced()
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._work, leaves)
+            await loop.run_in_executor(self._thread, self._work, leaves, signers)
             self.stuck = ""
         self._settle()
 
-    def _work(self, leaves: list[bytes]) -> None:
+    def _work(self, leaves: list[bytes], signers: list[nodekey.NoteSigner]) -> None:
         self._tiles.add(leaves)
+        self._tiles.signer = signers[-1] if signers else self._tiles.signer
         while self._files:
             put_missing(*self._files[-1], self._node)
             self._files.pop()
@@ -346,17 +366,3 @@ def put_missing(path: Path, data: bytes, synced: bool, node: str) -> None:
         durable.sync_folder(folder.parent)
     else:
         durable.put_unsynced(path, data, unfinished)
-
-
-def choose_log(evidence: Path, node: str, key: Ed25519PrivateKey) -> tuple[int, TileLog]:
-    """The log that this key writes, or the next free number. Raises OSError."""
-    place = evidence / "log" / node
-    durable.make_folder(place)
-    numbers = sorted(int(path.name) for path in place.iterdir() if path.name.isdigit())
-    for number in reversed(numbers):
-        signer = nodekey.NoteSigner(key, f"trailgate/{node}/{number}")
-        if nodekey.read_vkey(place / str(number)) in ("", signer.vkey):
-            return number, TileLog(place / str(number), signer)
-    number = numbers[-1] + 1 if numbers else 0
-    signer = nodekey.NoteSigner(key, f"trailgate/{node}/{number}")
-    return number, TileLog(place / str(number), signer)

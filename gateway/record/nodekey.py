@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import json
 import os
 import stat
 from hashlib import sha256
@@ -46,7 +47,7 @@ class NoteSigner:
     """Signs, and reads back, the checkpoints of one log."""
 
     def __init__(self, key: Ed25519PrivateKey, origin: str) -> None:
-        self._key = key
+        self.key = key
         self.origin = origin
         public = _ED25519 + key.public_key().public_bytes_raw()
         self._hash = sha256(origin.encode() + b"\n" + public).digest()[:4]
@@ -55,8 +56,21 @@ class NoteSigner:
 
     def checkpoint(self, size: int, root: bytes) -> bytes:
         """A signed note over origin, size and root."""
-        body = f"{self.origin}\n{size}\n{base64.b64encode(root).decode()}\n"
-        signature = base64.b64encode(self._hash + self._key.sign(body.encode())).decode()
+        return self.note(f"{self.origin}\n{size}\n{base64.b64encode(root).decode()}\n")
+
+    def request(self, since: str) -> bytes:
+        """What an offline root makes a certificate of: the key, used since that time."""
+        return self.note(f"trailgate/node-request/1\n{self.vkey}\n{since}\n")
+
+    def rotation(self, new: NoteSigner) -> dict[str, str]:
+        """The members of the leaf by which this key hands over to the next one."""
+        signed = f"trailgate/node-rotation/1\n{self.vkey}\n{new.vkey}\n".encode()
+        by_old, by_new = (base64.b64encode(one.key.sign(signed)).decode() for one in (self, new))
+        return {"old": self.vkey, "new": new.vkey, "by_old": by_old, "by_new": by_new}
+
+    def note(self, body: str) -> bytes:
+        """A C2SP signed note."""
+        signature = base64.b64encode(self._hash + self.key.sign(body.encode())).decode()
         return f"{body}\n\u2014 {self.origin} {signature}\n".encode()
 
     def open(self, note: bytes) -> tuple[int, bytes]:
@@ -68,7 +82,7 @@ class NoteSigner:
                 raise ValueError("is no checkpoint of this log")
             signature = base64.b64decode(lines[4].removeprefix(mark), validate=True)
             body = "\n".join(lines[:3]) + "\n"
-            self._key.public_key().verify(signature[4:], body.encode())
+            self.key.public_key().verify(signature[4:], body.encode())
             return int(lines[1]), base64.b64decode(lines[2], validate=True)
         except InvalidSignature:
             raise ValueError("is not signed by this node's key") from None
@@ -80,6 +94,15 @@ def read_vkey(log: Path) -> str:
         return (log / "node.vkey").read_text("utf-8").strip()
     except (FileNotFoundError, UnicodeDecodeError):
         return ""
+
+
+def log_vkeys(log: Path) -> list[str]:
+    """The published verifier keys of a log folder: the first, then those of its rotations."""
+    rotated = sorted((log / "rotated").glob("[0-9]*"), key=lambda path: int(path.name))
+    try:
+        return [read_vkey(log), *(str(json.loads(one.read_bytes())["new"]) for one in rotated)]
+    except (ValueError, KeyError, TypeError):
+        raise RecordFailed(f"{log}/rotated: is damaged: restore it from a copy") from None
 
 
 def lock_folder(path: Path) -> int:

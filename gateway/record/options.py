@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.record.backlog import Marks
+from gateway.record.choosing import Predecessor
 from gateway.record.erasing import Elsewhere, no_witness
 from gateway.record.recipients import Recipient
 from gateway.record.shipping import Publish
@@ -28,6 +29,8 @@ class RecorderOptions:
     """(closed file, object name below the evidence root, SHA-256): returns once stored."""
     keys_url: str = "../keys"
     """Where README.json says that the wrapped keys lie."""
+    predecessor: Predecessor | None = None
+    """The newest log of the node that lies in a store and not on this machine."""
     compression: str = "lz4"
     refuse: Callable[[], str] = lambda: ""
     """Why no new session may be opened at the moment, for a reason outside the record; empty:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.model import Grant, Level, RecordFailed
 from gateway.record import policies, seal
+from gateway.record.authority import NodeAuthority
 from gateway.record.backlog import Backlog
 from gateway.record.changes import ConfigChanges
 from gateway.record.durable import explain
@@ -66,6 +67,7 @@ class NodeRecorder:
         self._policies = policies.Policies(self._folder, options.evidence, self._log)
         self._backlog = Backlog(options.marks)
         self._shipper = Shipper(self._log, options.publish, self._backlog)
+        self._authority = NodeAuthority(options.data / "node", self._log, started.tiles)
         self._log.on_signed = self._shipper.sweep
         self._openings = Openings(
             self._folder, recovery.next_number, recovery.ordinal, sync, self._was_opened,
@@ -102,9 +104,7 @@ class NodeRecorder:
                 "`trailgate init` and name its recipient.pub in the settings"
             )
         try:
-            started = await asyncio.to_thread(
-                prepare, options.data, options.evidence, options.node, options.keys_url
-            )
+            started = await asyncio.to_thread(prepare, options)
         except OSError as error:
             raise RecordFailed(explain(options.data, error)) from error
         recorder = cls(options, started, sync)
@@ -120,15 +120,14 @@ class NodeRecorder:
 
     async def _begin(self) -> None:
         started, recovery, options = self._started, self._started.recovery, self._options
-        self._log.append(
-            "start", node=options.node, log=started.number, version=options.version,
-            readme=started.readme, vkey=started.tiles.signer.vkey,
-        )  # fmt: skip
+        for kind, members in started.first_leaves(options.node, options.version):
+            self._log.append(kind, **members)
         for opening in recovery.openings:
             self._opening_leaves(opening)
         for kind, members in recovery.leaves():
             self._log.append(kind, **members)
         self._policies.name_kept()
+        await self._authority.begin()
         await self._log.sign()
         await asyncio.to_thread(recovery.finish)
         await asyncio.to_thread(self._first_state)
@@ -146,6 +145,7 @@ class NodeRecorder:
         self._needed_from(recovery.next_number)
         self._log.journal_synced = self._journal_synced
         self._log.start()
+        self._authority.start()
         self._shipper.start()
         self._node = await self._open({"version": options.version}, "node")
         self._refusals = Refusals(self._node)
@@ -372,6 +372,7 @@ class NodeRecorder:
             self.noted.tell()
             for session in list(self._sessions.values()):
                 session.close_now("drain", {"detail": "the gateway ended"})
+        await self._authority.stop()
         await self._openings.stop()
         await self._journal.stop()
         await self._shipper.stop(publish_seconds)

@@ -127,7 +127,7 @@ class LogMirror:
             await self._store.overwrite(f"{name}/{tile}", body)
         signed = [p for p in (log / "checkpoints").iterdir() if p.name.isdigit()]
         signed = sorted((p for p in signed if int(p.name) <= size), key=lambda p: int(p.name))
-        fixed = [*signed, log / "node.vkey"]
+        fixed = [*signed, log / "node.vkey", *_of_keys(log, size)]
         await self._immutable([(_below(self._evidence, path), path) for path in fixed])
         await self._store.overwrite(f"{name}/checkpoint", head)
         self._sizes[name] = size
@@ -144,6 +144,13 @@ class LogMirror:
         await self._immutable([(_below(self._evidence, path), path) for path in ready])
         if len(ready) == len(paths):
             self._cosigned_at[log] = changed
+
+
+def _of_keys(log: Path, size: int) -> list[Path]:
+    """Certificates, and the rotations that the first `size` leaves hold."""
+    rotated = [path for path in log.glob("rotated/*") if path.name.isdigit()]
+    certificates = [path for path in log.glob("certificates/*") if path.name[0] != "."]
+    return [*certificates, *(path for path in rotated if int(path.name) < size)]
 
 
 def _below(root: Path, path: Path) -> str:

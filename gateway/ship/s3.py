@@ -21,6 +21,7 @@ MOST_BYTES = 5 * 1024**3
 
 MOST_WRAP = 65536
 
+_MOST_SMALL = 1 << 20
 T = TypeVar("T")
 
 
@@ -120,6 +121,13 @@ class S3Publisher:
         Raises ShipFailed: while they are locked, or where s3:DeleteObjectVersion is not given.
         """
         await self._off_the_loop(lambda: self._erase_keys(session))
+
+    async def read(self, object_name: str) -> bytes:
+        """A small object, whole."""
+        place = self._place(object_name)
+        return await self._off_the_loop(
+            lambda: self._client.get_object(**place)["Body"].read(_MOST_SMALL)
+        )
 
     async def _off_the_loop(self, work: Callable[[], T]) -> T:
         from botocore.exceptions import BotoCoreError, ClientError

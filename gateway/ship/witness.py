@@ -146,19 +146,24 @@ class WitnessClient:
             log.warning("an ended log is not witnessed", extra={"cause": str(error)})
 
     async def _ask(self, folder: Path, note: bytes, size: int) -> bytes:
-        """The cosignature lines. A 409 tells what the witness saw last: from there once more."""
-        old = self._sizes.get(folder.name, 0)
-        for attempt in range(2):
+        """The cosignature lines. A 409 tells what the witness saw last: from there once more; a
+        404 or 403 that it does not know the log or its key: told of them, it is asked again."""
+        old, told = self._sizes.get(folder.name, 0), False
+        for attempt in range(3):
             request = await asyncio.to_thread(_request, folder, note, old, size)
-            status, kind, answer = await self._post(request)
+            status, kind, answer = await self._post("add-checkpoint", request)
             if status == 200:
                 return answer
-            if status != 409 or not kind.startswith(_SIZE_TYPE) or attempt:
+            if status in (403, 404) and not told:
+                told = True
+                if await self._tell_keys(folder):
+                    continue
+            if status != 409 or not kind.startswith(_SIZE_TYPE) or attempt == 2:
                 break
-            told = answer.strip()[:20]
-            if not told.isdigit() or int(told) == old:
+            known = answer.strip()[:20]
+            if not known.isdigit() or int(known) == old:
                 break
-            old = int(told)
+            old = int(known)
             if old > size:
                 raise ShipFailed(
                     f"{folder}: the witness saw {old} leaves, and {size} are here: the log was "
@@ -167,10 +172,33 @@ class WitnessClient:
         text = answer[:200].decode("utf-8", "replace").strip()
         raise ShipFailed(f"the witness refused {size} leaves of {folder.name}: {status} {text}")
 
-    async def _post(self, request: bytes) -> tuple[int, str, bytes]:
+    async def _tell_keys(self, folder: Path) -> bool:
+        """Offer certificates, then rotations in their order; whether the witness took one."""
+        taken = False
+        for statement in await asyncio.to_thread(_statements, folder):
+            status, _, _ = await self._post("add-key", statement)
+            taken = taken or status == 200
+        return taken
+
+    async def latest(self, origin: str) -> bytes | None:
+        """The latest checkpoint that the witness cosigned of this log; None where it tells none.
+
+        Raises ShipFailed.
+        """
+        name = hashlib.sha256(origin.encode()).hexdigest()
+        status, _, answer = await self._call("GET", f"{name}/checkpoint", b"")
+        if status != 200 or not answer.startswith(origin.encode() + b"\n"):
+            return None
+        self._key.line(answer, answer.partition(b"\n\n")[0] + b"\n")
+        return answer
+
+    async def _post(self, call: str, request: bytes) -> tuple[int, str, bytes]:
+        return await self._call("POST", call, request)
+
+    async def _call(self, method: str, call: str, request: bytes) -> tuple[int, str, bytes]:
         try:
             async with self._client.stream(
-                "POST", f"{self._url}/add-checkpoint", content=request
+                method, f"{self._url}/{call}", content=request
             ) as answer:
                 body = b""
                 async for piece in answer.aiter_bytes():
@@ -194,6 +222,12 @@ def _uncosigned(logs: Path) -> tuple[Path | None, list[Path]]:
 
 def _size(folder: Path) -> str:
     return (folder / "checkpoint").read_bytes().split(b"\n")[1].decode()
+
+
+def _statements(folder: Path) -> list[bytes]:
+    certificates = sorted((folder / "certificates").glob("[0-9a-f]*"))
+    rotated = sorted((folder / "rotated").glob("[0-9]*"), key=lambda path: int(path.name))
+    return [path.read_bytes()[:_MOST_ANSWER] for path in (*certificates, *rotated)]
 
 
 def _request(folder: Path, note: bytes, old: int, size: int) -> bytes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,3 +66,9 @@ def cosigned_times(
 def origin_of(data: bytes) -> str:
     """The first line of a note: which log it says it is of."""
     return data.split(b"\n", 1)[0].decode("utf-8", "replace")
+
+
+def size_of(data: bytes) -> int:
+    """The second line of a checkpoint: how many leaves it says it is of; 0 for anything else."""
+    lines = data.split(b"\n", 2)
+    return int(lines[1]) if len(lines) > 1 and re.fullmatch(rb"[0-9]{1,19}", lines[1]) else 0

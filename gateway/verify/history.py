@@ -111,12 +111,20 @@ class History:
     gaps: list[dict[str, Any]] = field(default_factory=list)
     progress: dict[tuple[str, int], Progressed] = field(default_factory=dict)
     """By the node's session and the sequence of its frame."""
+    certificates: list[str] = field(default_factory=list)
+    rotations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    succession: dict[str, Any] | None = None
+    """The first leaf of a log that goes on for another one."""
     _numbers: set[int] = field(default_factory=set)
     _since_start: int = 0
 
     @property
     def stopped(self) -> bool:
-        return self.last_type == "stop"
+        return self.last_type in ("stop", "retirement")
+
+    @property
+    def retired(self) -> bool:
+        return self.last_type == "retirement"
 
     def take(self, index: int, leaf: dict[str, Any]) -> None:
         """One more leaf. Raises Contradiction."""
@@ -126,9 +134,20 @@ class History:
         if before not in ("", "stop"):
             self._silence(self.last_at, leaf["at"])
         self.last_at = leaf["at"]
-        if (before in ("", "stop")) and kind != "start":
-            raise Contradiction("order", f"a leaf {kind!r} stands where only a start may")
+        self._in_order(index, before, kind)
         getattr(self, "_" + kind.replace(".", "_"))(index, leaf)
+
+    def _in_order(self, index: int, before: str, kind: str) -> None:
+        if before == "retirement":
+            raise Contradiction("order", f"a leaf {kind!r} stands behind the retirement")
+        if kind == "succession" and (index or not self.number):
+            raise Contradiction("order", "a succession can only begin a log that has another one")
+        if kind == "retirement" and before != "stop":
+            raise Contradiction("order", "a retirement stands where the log was not stopped")
+        begins = {"": ("start", "succession"), "succession": ("start",)}
+        begins["stop"] = ("start", "retirement")
+        if before in begins and kind not in begins[before]:
+            raise Contradiction("order", f"a leaf {kind!r} stands where only a start may")
 
     def _silence(self, before: str, now: str) -> None:
         """A gateway that is alive is heard of each minute."""
@@ -229,6 +248,19 @@ class History:
 
     def _config(self, index: int, leaf: dict[str, Any]) -> None:
         """The frame that it is the digest of stands in the node's own record."""
+
+    def _certificate(self, index: int, leaf: dict[str, Any]) -> None:
+        self.certificates.append(leaf["note"])
+
+    def _rotation(self, index: int, leaf: dict[str, Any]) -> None:
+        self.rotations[index] = leaf
+        self.vkey = leaf["new"]
+
+    def _retirement(self, index: int, leaf: dict[str, Any]) -> None:
+        """It ends the log; the order of leaves is checked with each of them."""
+
+    def _succession(self, index: int, leaf: dict[str, Any]) -> None:
+        self.succession = leaf
 
     def _policy(self, index: int, leaf: dict[str, Any]) -> None:
         self.policies[leaf["sha256"]] = leaf["name"]

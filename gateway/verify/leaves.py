@@ -84,6 +84,14 @@ _TYPES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "retention": {"name": _text, "sessions": _count, "keys": _count},
     "policy": {"name": _text, "sha256": _hash},
     "config": {"kind": _text, "sha256": _hash},
+    "certificate": {"note": _text},
+    "rotation": {"old": _text, "new": _text, "by_old": _text, "by_new": _text},
+    "retirement": {},
+    "succession": {
+        "log": _count,
+        "source": lambda value: value in ("witness", "evidence", "none"),
+        "note": _text,
+    },
 }
 
 

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from gateway.verify.cosigned import Cosigned, open_cosigned, origin_of
 from gateway.verify.findings import Defect
 from gateway.verify.history import Contradiction, History
-from gateway.verify.leaves import LeafError, parse_leaf
+from gateway.verify.keychain import ROTATED, KeyChain, follow
+from gateway.verify.leaves import LeafError, canonical, parse_leaf
 from gateway.verify.note import (
     Checkpoint,
     NoteError,
@@ -59,6 +62,10 @@ class LogReading:
     """How this log contradicts what somebody else was shown."""
     ahead: int = 0
     """The largest size that somebody else was shown, if it is more than is here."""
+    chain: KeyChain | None = None
+    """The keys of the log; None where it has none."""
+    cited: int = -1
+    """How many leaves the log that goes on for this one says it had; -1: there is none."""
 
     def defect(self, name: str, kind: str, detail: str) -> None:
         self.defects.append(Defect(name, kind, detail))
@@ -84,6 +91,7 @@ class LogReader:
         self._origin = f"trailgate/{node}/{number}"
         self._older: Checkpoint | None = None
         self._more: list[tuple[str, Checkpoint]] = []
+        self._chain: KeyChain
         self._out = LogReading(path, History(node, int(number), ""))
 
     def read(self) -> LogReading:
@@ -92,13 +100,16 @@ class LogReader:
         if key is None:
             return out
         out.history.vkey = key.text()
-        latest, roots = self._checkpoints(key)
+        out.chain = self._chain = self._keys(key)
+        latest, roots = self._checkpoints()
         out.signed = roots if latest is None else {**roots, latest.size: latest}
-        self._cosigned(key, latest.size if latest else 0)
-        self._was_shown(key, latest.size if latest else 0)
+        self._cosigned(latest.size if latest else 0)
+        self._was_shown(latest.size if latest else 0)
         if latest is not None:
             out.size = latest.size
             self._leaves(latest, roots)
+            self._rotated(latest.size)
+            self._certified()
         if out.behind and (out.history.stopped or not out.sound):
             out.defect(out.behind, "stale", f"is older than a checkpoint of size {out.size}")
             out.behind = ""
@@ -128,24 +139,78 @@ class LogReader:
         if data != key.text().encode() + b"\n" or key.name != self._origin:
             self._out.defect(name, "key", f"is not the one line of a key named {self._origin}")
             return None
-        if self._trust is not None and self._trust.logs.get(key.name) != key:
-            self._out.defect(name, "untrusted", "is not the key that the trust file names for it")
         return key
+
+    def _keys(self, first: VerifierKey) -> KeyChain:
+        """The first key, and those that it was rotated to."""
+        rotated: dict[int, bytes] = {}
+        for name in self._below(ROTATED):
+            number = name.removeprefix(f"{self._path}/{ROTATED}")
+            data = self._get(name, MOST_NOTE)
+            if data is None or not re.fullmatch(r"[1-9]\d{0,17}", number):
+                self._out.defect(name, "rotation", "is no leaf's number")
+            else:
+                rotated[int(number)] = data
+        chain, broken, why = follow(first, rotated)
+        if why:
+            self._out.defect(f"{self._path}/{ROTATED}{broken}", "rotation", why)
+        if self._trust is not None and not self._is_trusted(chain):
+            name = f"{self._path}/node.vkey"
+            self._out.defect(name, "untrusted", "is not the key that the trust file names for it")
+        return chain
+
+    def _is_trusted(self, chain: KeyChain) -> bool:
+        """Whether one of the log's keys is named; what a root certifies is judged later."""
+        assert self._trust is not None
+        named = self._trust.keys.get(self._origin)
+        if named is None:
+            return bool(self._trust.roots)
+        return any(key in chain.keys for key in named)
+
+    def _rotated(self, size: int) -> None:
+        """Compare the rotations beside the log with its leaves."""
+        out, leaves = self._out, self._out.history.rotations
+        for index, data in self._chain.leaves.items():
+            name = f"{self._path}/{ROTATED}{index}"
+            if index >= size and not out.history.stopped:
+                continue
+            if index not in leaves or canonical(leaves[index]) != data:
+                out.defect(name, "rotation", f"is not what leaf {index} of the log says")
+        for index in sorted(leaves.keys() - self._chain.leaves.keys()):
+            out.defect(f"{self._path}/{ROTATED}{index}", "missing", "is missing: its leaf is there")
+
+    def _certified(self) -> None:
+        """The certificates beside the log are those of its leaves, named by their SHA-256."""
+        out, folder = self._out, f"{self._path}/certificates/"
+        leaves = {sha256(note.encode()).hexdigest(): note for note in out.history.certificates}
+        found = {name.removeprefix(folder) for name in self._below("certificates/")}
+        for digest in sorted(found | leaves.keys()):
+            data = self._get(folder + digest, MOST_NOTE)
+            if data is None:
+                continue
+            if sha256(data).hexdigest() != digest:
+                out.defect(folder + digest, "digest", "has another SHA-256 than its name says")
+            elif digest not in leaves and out.history.stopped:
+                out.defect(folder + digest, "stray", "does not belong here: no leaf names it")
+
+    def _below(self, folder: str) -> list[str]:
+        start = f"{self._path}/{folder}"
+        return [name for name in self._names if name.startswith(start)]
 
     # Checkpoints
 
-    def _checkpoints(self, key: VerifierKey) -> tuple[Checkpoint | None, dict[int, Checkpoint]]:
+    def _checkpoints(self) -> tuple[Checkpoint | None, dict[int, Checkpoint]]:
         out, folder = self._out, f"{self._path}/checkpoints/"
         signed: dict[int, Checkpoint] = {}
         bodies: dict[int, bytes] = {}
         for name in (name for name in self._names if name.startswith(folder)):
-            checkpoint, body = self._checkpoint(name, key)
+            checkpoint, body = self._checkpoint(name)
             if checkpoint is None:
                 continue
             if str(checkpoint.size) != name.removeprefix(folder):
                 out.defect(name, "checkpoint", f"is of size {checkpoint.size}, not of its name's")
             signed[checkpoint.size], bodies[checkpoint.size] = checkpoint, body
-        latest, out.head = self._checkpoint(f"{self._path}/checkpoint", key)
+        latest, out.head = self._checkpoint(f"{self._path}/checkpoint")
         if latest is not None:
             self._compare_latest(latest, bodies)
         # The newest that was signed counts, whatever `checkpoint` says.
@@ -153,12 +218,12 @@ class LogReader:
             latest = signed[max(signed)]
         return latest, signed
 
-    def _checkpoint(self, name: str, key: VerifierKey) -> tuple[Checkpoint | None, bytes]:
+    def _checkpoint(self, name: str) -> tuple[Checkpoint | None, bytes]:
         data = self._get(name, MOST_NOTE)
         if data is None:
             return None, b""
         try:
-            return open_checkpoint(data, key), data
+            return open_checkpoint(data, self._chain.of_note(data)), data
         except NoteError as error:
             self._out.defect(name, "checkpoint", str(error))
         return None, data
@@ -175,14 +240,14 @@ class LogReader:
         elif latest.size in bodies and bodies[latest.size] != out.head:
             out.defect(name, "checkpoint", f"differs from {copy}: two signed heads of one size")
 
-    def _cosigned(self, key: VerifierKey, size: int) -> None:
+    def _cosigned(self, size: int) -> None:
         out, folder = self._out, f"{self._path}/cosigned/"
         for name in (name for name in self._names if name.startswith(folder)):
             data = self._get(name, MOST_NOTE)
             if data is None:
                 continue
             try:
-                cosigned = open_cosigned(data, key, self._trust)
+                cosigned = open_cosigned(data, self._chain.of_note(data), self._trust)
             except NoteError as error:
                 out.defect(name, "cosignature", str(error))
                 continue
@@ -195,9 +260,10 @@ class LogReader:
                 out.cosigned.append(cosigned)
                 self._more.append((f"cosigned/{named}", cosigned.checkpoint))
 
-    def _was_shown(self, key: VerifierKey, size: int) -> None:
+    def _was_shown(self, size: int) -> None:
         out = self._out
         for data in self._shown:
+            key = self._chain.of_note(data)
             try:
                 checkpoint = own_checkpoint(parse_note(data), key)
             except NoteError as error:

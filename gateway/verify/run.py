@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.verify import s3
+from gateway.verify.authority import Authority
+from gateway.verify.completeness import Completeness, cite
+from gateway.verify.cosigned import size_of
 from gateway.verify.findings import CannotCheck, Findings, Progress
 from gateway.verify.grants import Grants
 from gateway.verify.history import History
@@ -87,7 +90,7 @@ class Verification:
         except (OSError, UnicodeDecodeError, NoteError) as error:
             raise CannotCheck(f"the trust file {path}: {error}") from error
         self._findings.trust = "pinned"
-        keys = [*trusted.logs.values(), *trusted.witnesses.values()]
+        keys = [*trusted.logs.values(), *trusted.witnesses.values(), *trusted.roots.values()]
         self._findings.trusted_by = sorted({key.name for key in keys})
         return trusted
 
@@ -103,6 +106,8 @@ class Verification:
                 findings.defect(*oddity)
         self._expect_trusted(logs)
         Witnessing(findings, self._trusted, self._as_of).check(logs)
+        Authority(findings, self._trusted).check(logs)
+        Completeness(findings, self._trusted, self._as_of).check(logs)
         if self._request.fork is not None:
             self._compare(self._request.fork, logs)
         self._readme(logs)
@@ -140,12 +145,23 @@ class Verification:
                 "and log/, or the data folder above it"
             )
         order = sorted(paths, key=lambda path: (path.split("/")[1], int(path.split("/")[2])))
-        logs = [self._read_log(path, listed) for path in order]
+        logs = self._in_turn(order, listed)
         for log in logs:
             self._findings.add_defects(log.defects)
             if log.behind:
                 self._findings.pending.append({"object": log.behind})
         self._findings.logs = len(logs)
+        return logs
+
+    def _in_turn(self, order: list[str], listed: dict[str, int]) -> list[LogReading]:
+        """The newest of a node first: it says how far the one before it had come."""
+        logs: list[LogReading] = []
+        for path in reversed(order):
+            cited = [note for one in logs for before, note in [cite(one)] if before == path]
+            shown, self._shown = self._shown, [*self._shown, *(note for note in cited if note)]
+            logs.insert(0, self._read_log(path, listed))
+            self._shown = shown
+            logs[0].cited = max((size_of(note) for note in cited), default=-1)
         return logs
 
     def _read_log(self, path: str, listed: dict[str, int]) -> LogReading:

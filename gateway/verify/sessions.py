@@ -205,7 +205,7 @@ class SessionsPass:
             closed = self._history.closes.get(text)
             known = self._trees.get(_session_bytes(text), SessionTree())
             if closed is not None:
-                self._unfinished(text, known, closed)
+                self._unfinished(text, known, closed, superseded)
             elif self._history.stopped:
                 detail = f"session {text}: was opened and never closed, yet the log was stopped"
                 self._findings.defect(self._log, "session", detail)
@@ -223,7 +223,7 @@ class SessionsPass:
                 detail = f"leaf {index} signs progress in session {text}: no frame tells of it"
                 self._findings.defect(self._log, "progress", detail)
 
-    def _unfinished(self, text: str, known: SessionTree, closed: Closed) -> None:
+    def _unfinished(self, text: str, known: SessionTree, closed: Closed, superseded: bool) -> None:
         if closed.frames == 0 and not known.count:
             self._count(text)
             self._compare(text, known, closed)
@@ -235,6 +235,8 @@ class SessionsPass:
                 f"and it was closed at {closed.at}"
             )
             self._findings.defect(self._log, "unshipped", detail)
+        elif superseded and self._history.stops < closed.index:
+            self._findings.lost.append(text)
         elif self._unshipped or self._history.stops < closed.index:
             waiting = {"session": text, "frames": closed.frames - known.count}
             self._findings.pending.append(waiting)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an auditor trusts: a C2SP tlog-policy, plain vkeys, or the folder of a witness of theirs."""
+"""What an auditor trusts: a C2SP tlog-policy, plain vkeys, or the folder of a witness of theirs.
+
+Three more words are Trailgate's own: `root VKEY`, an offline root whose certificates count;
+`certificate BASE64`, one of them; `node NAME`, whose logs must be there.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.verify.note import COSIGNATURE, ED25519, NoteError, VerifierKey
+from gateway.verify.certificate import Certificate, open_certificate
+from gateway.verify.note import COSIGNATURE, ED25519, NoteError, VerifierKey, exact_base64
 
 MOST_FILE = 1 << 20
 MOST_SEEN = 65536
 SEEN = "seen"
 POLICY = "policy"
-_KEYWORDS = ("log", "witness", "group", "quorum")
+_KEYWORDS = ("log", "witness", "group", "quorum", "root", "node", "certificate")
 
 
 @dataclass(slots=True)
 class Trust:
-    """Logs by their origin, witnesses by their name in the policy, and the quorum."""
+    """Logs by their origin, witnesses by their name in the policy, the quorum, and roots."""
 
     logs: dict[str, VerifierKey] = field(default_factory=dict)
+    """The key named last for each; a log that changed its key may have several lines."""
+    keys: dict[str, list[VerifierKey]] = field(default_factory=dict)
+    """All keys that are named for each log."""
     witnesses: dict[str, VerifierKey] = field(default_factory=dict)
     quorum: str | None = None
     """None: no checkpoint needs a cosignature."""
     seen: list[bytes] = field(default_factory=list)
     """The latest checkpoint of each log that the witness itself saw."""
+    roots: dict[str, VerifierKey] = field(default_factory=dict)
+    certificates: list[Certificate] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
+    """Whose logs must be there, besides those of the certificates."""
     _groups: dict[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     _members: set[str] = field(default_factory=set)
     _quorums: int = 0
@@ -47,17 +59,22 @@ class Trust:
     @staticmethod
     def parse(text: str) -> Trust:
         """Lines of a policy; a line that is a vkey alone is a log. Raises NoteError."""
-        trust = Trust()
+        trust, certificates = Trust(), list[bytes]()
         for number, line in enumerate(text.split("\n"), 1):
             items = re.split(r"[ \t]+", line.strip(" \t\r"))
             if not items[0] or items[0].startswith("#"):
                 continue
             try:
-                trust._line(items)
+                if items[0] == "certificate" and len(items) == 2:
+                    certificates.append(exact_base64(items[1]))
+                else:
+                    trust._line(items)
             except NoteError as error:
                 raise NoteError(f"line {number} {error}") from None
-        if not trust.logs:
-            raise NoteError("names no key of a log")
+        for data in certificates:
+            trust._certify(data)
+        if not trust.logs and not trust.roots:
+            raise NoteError("names no key of a log, and no root")
         if trust.witnesses and not trust._quorums:
             raise NoteError("names witnesses and no quorum: add `quorum NAME` or `quorum none`")
         return trust
@@ -76,9 +93,29 @@ class Trust:
         key = VerifierKey.parse(vkey, ED25519)
         if more:
             raise NoteError("has more than a log's key and URL")
-        if self.logs.get(key.name, key) != key:
-            raise NoteError(f"names a second key for {key.name}")
+        self.add_log(key)
+
+    def add_log(self, key: VerifierKey) -> None:
+        """Trust one more key for its origin; it is the newest of them."""
+        if key not in (known := self.keys.setdefault(key.name, [])):
+            known.append(key)
         self.logs[key.name] = key
+
+    def _root(self, vkey: str, *more: object) -> None:
+        key = VerifierKey.parse(vkey, ED25519)
+        if more or self.roots.get(key.name, key) != key:
+            raise NoteError("has more than a root's key, or is a second key of that name")
+        self.roots[key.name] = key
+
+    def _node(self, name: str, *more: object) -> None:
+        if more or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}", name):
+            raise NoteError("is no node: write node NAME")
+        self.nodes.add(name)
+
+    def _certify(self, data: bytes) -> None:
+        if not self.roots:
+            raise NoteError("has a certificate and names no root")
+        self.certificates.append(open_certificate(data, self.roots.values()))
 
     def _witness(self, name: str, vkey: str = "", more: Sequence[str] = ()) -> None:
         key = VerifierKey.parse(vkey, COSIGNATURE)

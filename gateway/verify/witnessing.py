@@ -96,7 +96,11 @@ class Witnessing:
     def _seen(self, log: LogReading) -> None:
         for detail in log.forks:
             self._findings.defect(log.path, "rewritten", detail)
-        if log.ahead > log.size:
+        if log.size < log.ahead <= log.cited:
+            # The log that goes on for this one says itself how much its node had.
+            leaves = f"leaves {log.size} to {log.cited - 1}"
+            self._findings.lost.append(f"{log.path}: {leaves}, which its witness saw")
+        elif log.ahead > log.size:
             detail = f"has {log.size} leaves; the witness saw {log.ahead}: its end was removed"
             if self._as_of and self._seen_later(log):
                 detail = f"{log.path}: the witness saw {log.ahead} leaves, after {self._as_of}"

@@ -2,7 +2,9 @@
 """A witness's folder and its one decision: does this checkpoint extend the last one?
 
 key             the witness's private key, 0600
-policy          a C2SP tlog-policy: the logs it serves, itself, and itself as the quorum
+vkey            its public key, for trust files and for the gateway's settings
+policy          a trust file: the logs it serves, roots whose certificates add logs, itself, and
+                itself as the quorum
 seen/<sha256>   the latest checkpoint of each log that it cosigned, named by the origin's hash
 """
 
@@ -16,14 +18,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.verify.certificate import node_of, open_certificate
 from gateway.verify.consistency import MOST_HASHES, is_consistent
+from gateway.verify.keychain import new_key
+from gateway.verify.leaves import LeafError, parse_leaf
 from gateway.verify.note import (
     COSIGNATURE,
+    ED25519,
     Checkpoint,
     Note,
     NoteError,
@@ -68,9 +75,13 @@ class Witness:
 
     @staticmethod
     def open(
-        folder: Path, name: str, logs: Sequence[str] = (), clock: Callable[[], float] = time.time
+        folder: Path,
+        name: str,
+        logs: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+        roots: Sequence[str] = (),
     ) -> Witness:
-        """Take the folder, made when it is not there, and add the logs of these vkeys.
+        """Take the folder, made when it is not there, and add the logs and roots of these vkeys.
 
         `name` is that of a new key. Raises WitnessError, NoteError, OSError.
         """
@@ -80,7 +91,9 @@ class Witness:
         witness._held = _locked(folder)
         try:
             witness._key, witness.vkey = _load_or_make(folder / "key", name)
-            witness._load_policy(logs)
+            witness._load_policy(logs, roots)
+            if not (folder / "vkey").exists():
+                witness._put(folder / "vkey", witness.vkey.text().encode() + b"\n")
         except BaseException:
             witness.close()
             raise
@@ -95,28 +108,42 @@ class Witness:
         """The origins that it serves."""
         return sorted(self._trust.logs)
 
-    def _load_policy(self, logs: Sequence[str]) -> None:
+    def _load_policy(self, logs: Sequence[str], roots: Sequence[str]) -> None:
         path = self._folder / POLICY
-        text = path.read_text("utf-8") if path.exists() else ""
-        known, more = Trust.parse(text) if text else Trust(), []
+        known, more = Trust(), []
+        if path.exists():
+            known = Trust.parse(path.read_text("utf-8"))
         for line in logs:
             key = VerifierKey.parse(line)
             if key.name not in known.logs:
                 more.append(f"log {key.text()}\n")
-            if known.logs.setdefault(key.name, key) != key:
+                known.add_log(key)
+            if key not in known.keys[key.name]:
                 raise WitnessError(
-                    f"{path}: names another key for {key.name}: a log keeps its key for life, "
-                    "so this is another log, or a forged one"
+                    f"{path}: names another key for {key.name}: a log changes its key by a "
+                    "rotation only, so this is another log, or a forged one"
                 )
-        if not known.logs:
-            raise WitnessError("no log to witness: name its key once, --log NODE.VKEY")
-        if not text:
+        for line in roots:
+            root = VerifierKey.parse(line)
+            if known.roots.setdefault(root.name, root) != root:
+                raise WitnessError(f"{path}: names another key for the root {root.name}")
+            if f"root {root.text()}\n" not in more:
+                more.append(f"root {root.text()}\n")
+        if not known.logs and not known.roots:
+            raise WitnessError("no log to witness: name its key once, --log NODE.VKEY, or a --root")
+        if not path.exists():
             more += [f"witness self {self.vkey.text()}\n", "quorum self\n"]
-        if more:
-            # Added to, never written anew: the auditor may have named other witnesses in it.
-            text = text if not text or text.endswith("\n") else text + "\n"
-            self._put(path, (text + "".join(more)).encode())
         self._trust = known
+        self._add_lines(more)
+
+    def _add_lines(self, more: Sequence[str]) -> None:
+        """Added to, never written anew: the auditor may have named other witnesses in it."""
+        path = self._folder / POLICY
+        text = path.read_text("utf-8") if path.exists() else ""
+        lines = text if not text or text.endswith("\n") else text + "\n"
+        more = [line for line in more if line not in lines.splitlines(keepends=True)]
+        if more:
+            self._put(path, (lines + "".join(more)).encode())
 
     # --- the decision ----------------------------------------------------------------------------
 
@@ -126,7 +153,8 @@ class Witness:
             old, proof, note = parse_request(request)
         except NoteError as error:
             return Answer(400, f"{error}\n".encode())
-        key = self._trust.logs.get(note.body.split(b"\n", 1)[0].decode())
+        origin = note.body.split(b"\n", 1)[0].decode()
+        key = self._trust.logs.get(origin) or self._of_known_node(origin, note)
         if key is None:
             return Answer(404, b"this witness does not serve that log\n")
         try:
@@ -137,6 +165,70 @@ class Witness:
             return Answer(400, b"the old size is larger than the checkpoint's\n")
         with self._lock:
             return self._extend(old, proof, note, checkpoint, key)
+
+    def _of_known_node(self, origin: str, note: Note) -> VerifierKey | None:
+        """A later log of a node by a key that another log of the node has: it is taken in."""
+        for known in [key for keys in self._trust.keys.values() for key in keys]:
+            key = VerifierKey.make(origin, known.public, ED25519)
+            try:
+                if node_of(known.name) == node_of(origin):
+                    own_checkpoint(note, key)
+                    self._add_key(key)
+                    return key
+            except NoteError:
+                continue
+        return None
+
+    def add_key(self, statement: bytes) -> Answer:
+        """Take a log in by its node's certificate, or follow a log's rotation to its next key.
+
+        Trailgate's own call, beside C2SP tlog-witness. Raises OSError: then nothing was added.
+        """
+        try:
+            if statement.startswith(b"{"):
+                key = self._rotated(statement)
+            else:
+                key = self._certified(statement)
+        except (NoteError, LeafError) as error:
+            return Answer(403, f"{error}\n".encode())
+        self._add_key(key)
+        return Answer(200, key.text().encode() + b"\n")
+
+    def _rotated(self, leaf: bytes) -> VerifierKey:
+        fields = parse_leaf(leaf)
+        if fields["type"] != "rotation":
+            raise NoteError("is no rotation")
+        old = VerifierKey.parse(fields["old"])
+        new = new_key(fields, old)
+        known = self._trust.keys.get(old.name, [])
+        if new not in known and self._trust.logs.get(old.name) != old:
+            raise NoteError(f"rotates from a key that {old.name} does not have here")
+        return new
+
+    def _certified(self, note: bytes) -> VerifierKey:
+        if not self._trust.roots:
+            raise NoteError("this witness knows no root")
+        certificate = open_certificate(note, self._trust.roots.values())
+        at = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        known = self._trust.keys.get(certificate.key.name)
+        if known is not None and certificate.key not in known:
+            raise NoteError("is of another key: a log changes its key by a rotation")
+        if not certificate.holds_at(at):
+            raise NoteError("is not in force now")
+        return certificate.key
+
+    def _add_key(self, key: VerifierKey) -> None:
+        with self._lock:
+            if key not in self._trust.keys.get(key.name, ()):
+                self._add_lines([f"log {key.text()}\n"])
+                self._trust.add_log(key)
+
+    def latest(self, digest: str) -> Answer:
+        """The latest checkpoint that was cosigned of the log whose origin has this SHA-256."""
+        for origin in list(self._trust.logs):
+            if sha256(origin.encode()).hexdigest() == digest and self._seen(origin).exists():
+                return Answer(200, self._seen(origin).read_bytes())
+        return Answer(404, b"this witness cosigned no checkpoint of that log\n")
 
     def _extend(
         self, old: int, proof: list[bytes], note: Note, new: Checkpoint, key: VerifierKey
@@ -158,7 +250,11 @@ class Witness:
             data = self._seen(origin).read_bytes()
         except FileNotFoundError:
             return None
-        return own_checkpoint(parse_note(data), self._trust.logs[origin])
+        note, keys = parse_note(data), self._trust.keys[origin]
+        hashes = {signature[:4] for _, signature in note.signatures}
+        # What was cosigned before a rotation is signed by the key of that time.
+        key = next((one for one in keys if one.hash in hashes), keys[-1])
+        return own_checkpoint(note, key)
 
     def cosign(self, note: Note, key: VerifierKey) -> bytes:
         """Remember a checkpoint and cosign it; the signature line. Raises OSError."""

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from gateway.verify.findings import CannotCheck
-from gateway.verify.log import LogReader
+from gateway.verify.log import LogReader, LogReading
 from gateway.verify.note import NoteError, own_checkpoint, parse_note
 from gateway.verify.source import FolderSource
 from gateway.verify.trust import Trust
@@ -23,7 +25,10 @@ _MOST_LINKS = 64
 
 
 class WitnessServer(ThreadingHTTPServer):
-    """Serves `POST /add-checkpoint`. TLS, where links leave the machine, is a front's business."""
+    """Serves `POST /add-checkpoint`, `POST /add-key` and `GET /<hash of origin>/checkpoint`.
+
+    TLS, where links leave the machine, is a front's business.
+    """
 
     daemon_threads = True
     request_queue_size = 128
@@ -57,16 +62,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if self.path != "/add-checkpoint":
+        witness = self.server.witness
+        calls = {"/add-checkpoint": witness.add_checkpoint, "/add-key": witness.add_key}
+        if self.path not in calls:
             self._answer(Answer(404, b"POST /add-checkpoint\n"), close=True)
         elif not length.isdecimal() or not 0 < int(length[:9]) <= MOST_REQUEST:
             self._answer(Answer(413, b"a request has at most 64 KiB\n"), close=True)
         else:
-            self._add(self.rfile.read(int(length)))
+            request = self.rfile.read(int(length))
+            self._do(lambda: calls[self.path](request))
 
-    def _add(self, request: bytes) -> None:
+    def do_GET(self) -> None:
+        found = re.fullmatch(r"/([0-9a-f]{64})/checkpoint", self.path)
+        if found is None:
+            self._answer(Answer(404, b"GET /<SHA-256 of the origin>/checkpoint\n"), close=True)
+        else:
+            self._do(lambda: self.server.witness.latest(found[1]))
+
+    def _do(self, call: Callable[[], Answer]) -> None:
         try:
-            answer = self.server.witness.add_checkpoint(request)
+            answer = call()
         except (OSError, NoteError) as error:
             log.error("the witness's folder failed", extra={"cause": str(error)})
             answer = Answer(500, b"the witness's folder failed\n")
@@ -100,11 +115,13 @@ def cosign_file(witness: Witness, trust: Trust, path: Path) -> bytes:
         data = path.read_bytes()[:MOST_REQUEST]
         note = parse_note(data)
         origin = note.body.split(b"\n", 1)[0].decode()
-        if origin not in trust.logs:
-            raise NoteError(f"is of {origin}, which this witness does not serve")
-        checkpoint = own_checkpoint(note, trust.logs[origin])
-        own = Trust(logs=trust.logs)  # whoever else cosigned is no matter here
+        # Whoever else cosigned is no matter here.
+        own = Trust(logs=trust.logs, keys=trust.keys, roots=trust.roots)
         reading = LogReader(source, below, names, own, [data, *trust.seen]).read()
+        key = reading.chain.of_note(data) if reading.chain else None
+        if key is None or (origin not in trust.logs and not _takes_in(witness, reading)):
+            raise NoteError(f"is of {origin}, which this witness does not serve")
+        checkpoint = own_checkpoint(note, key)
     except (OSError, NoteError) as error:
         raise CannotCheck(f"{path}: {error}") from error
     wrong = [f"{one.object}: {one.detail}" for one in reading.defects] + reading.forks
@@ -112,4 +129,12 @@ def cosign_file(witness: Witness, trust: Trust, path: Path) -> bytes:
         wrong.append(f"has {checkpoint.size} leaves, and this witness saw {reading.ahead}")
     if wrong or not reading.sound:
         raise CannotCheck(f"{path}: not cosigned: {'; '.join(wrong) or 'it has no entries'}")
-    return data + witness.cosign(note, trust.logs[origin])
+    for rotation in reading.chain.leaves.values() if reading.chain else ():
+        witness.add_key(rotation)
+    return data + witness.cosign(note, key)
+
+
+def _takes_in(witness: Witness, reading: LogReading) -> bool:
+    """Whether one of the log's certificates is of a root that the witness knows."""
+    answers = [witness.add_key(text.encode()) for text in reading.history.certificates]
+    return any(answer.status == 200 for answer in answers)

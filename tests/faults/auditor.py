@@ -28,6 +28,15 @@ class Auditor:
         self._server: WitnessServer | None = None
         self.url = ""
 
+    @classmethod
+    def by_root(cls, root: Path, vkey: str) -> Auditor:
+        """Whose witness knows a root, and no log."""
+        auditor = cls.__new__(cls)
+        auditor.folder = root / "witness"
+        auditor.witness = Witness.open(auditor.folder, "witness.example", roots=[vkey])
+        auditor._server, auditor.url = None, ""
+        return auditor
+
     def serve(self) -> None:
         self._server = WitnessServer(("127.0.0.1", 0), self.witness)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -137,6 +137,20 @@ def test_progress_that_fits_its_frames_is_sound(tmp_path: Path) -> None:
     assert story(tmp_path).defects == []
 
 
+def test_progress_in_the_file_behind_the_last_frame_of_a_session_cut_short(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    node, one = corpus.session(), corpus.session()
+    shape = [(node, "open", b"", b"{}"), (one, "open", b"", b"{}"), (one, "request", b"x", b"{}")]
+    corpus.shipped(0, corpus.file(0, shape), 3)
+    meta = progress(corpus, node, one, 2)
+    corpus.shipped(1, corpus.file(1, [(node, "node", b"", meta)]), 1)
+    corpus.close(one, "interrupted")
+    corpus.close(node, "interrupted")
+    corpus.leaf("stop", sessions=2)
+    corpus.write()
+    assert verify(Request(str(tmp_path))).defects == []
+
+
 def test_a_frame_dropped_after_it_was_counted_is_a_defect(tmp_path: Path) -> None:
     assert {defect.kind for defect in story(tmp_path, count=3).defects} == {"progress"}
 

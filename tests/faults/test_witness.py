@@ -95,7 +95,7 @@ async def test_every_answer_of_the_specification(watched: tuple[Place, Auditor])
     again = post(auditor, whole)
     assert (again.status_code, again.headers["content-type"]) == (409, "text/x.tlog.size")
     assert again.text == note.split(b"\n")[1].decode() + "\n"
-    assert get(auditor).status_code == 501
+    assert get(auditor).status_code == 404
     assert post(auditor, b"x", "/x").status_code == 404
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.model import RecordFailed
 from gateway.record import durable, tree
-from gateway.record.log import TileLog, choose_log
+from gateway.record.choosing import choose_log
+from gateway.record.log import TileLog
 from gateway.record.nodekey import NoteSigner, load_or_make
 from gateway.record.tiles import TileTree
 
@@ -129,13 +131,17 @@ def test_a_log_whose_tiles_were_changed_is_not_continued(tmp_path: Path) -> None
 
 
 def test_a_node_that_lost_its_key_starts_the_next_log(tmp_path: Path) -> None:
-    key = load_or_make(tmp_path / "key")
+    def chosen() -> int:
+        return choose_log(tmp_path / "evidence", "gw", tmp_path, None).number
+
+    first = choose_log(tmp_path / "evidence", "gw", tmp_path, None)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
-    number, log = choose_log(tmp_path / "evidence", "gw", key)
-    log.resume()
-    assert number == 0
-    assert choose_log(tmp_path / "evidence", "gw", load_or_make(tmp_path / "key"))[0] == 0
-    assert choose_log(tmp_path / "evidence", "gw", Ed25519PrivateKey.generate())[0] == 1
+    first.tiles.resume()
+    assert (first.number, chosen()) == (0, 0)
+    os.rename(tmp_path / "key", tmp_path / "lost")
+    assert chosen() == 1
+    os.rename(tmp_path / "lost", tmp_path / "key")
+    assert chosen() == 0
     (tmp_path / "key").chmod(0o644)
     with pytest.raises(RecordFailed, match="chmod 600"):
         load_or_make(tmp_path / "key")

@@ -42,6 +42,13 @@ Exit codes: 0 done, 1 a checkpoint was not cosigned, 2 could not be done.""",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A log to witness: its node.vkey. Needed once; repeat for more.",
 )
+@click.option(
+    "--root",
+    "roots",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A root's public key: logs that it certifies are taken in. Needed once; repeat for more.",
+)
 @click.option("--name", help="Of a new key. Default: witness/HOST.")
 @click.option("--listen", metavar="HOST:PORT", help="Serve C2SP tlog-witness over HTTP.")
 @click.option("--once", is_flag=True, help="Read and cosign these checkpoint files, and end.")
@@ -49,6 +56,7 @@ Exit codes: 0 done, 1 a checkpoint was not cosigned, 2 could not be done.""",
 def COMMAND(
     folder: Path,
     logs: tuple[Path, ...],
+    roots: tuple[Path, ...],
     name: str | None,
     listen: str | None,
     once: bool,
@@ -66,8 +74,7 @@ def COMMAND(
         raise Failed("serve, or cosign files once?", "--listen HOST:PORT, or --once CHECKPOINT...")
     given = name or f"witness/{socket.gethostname()}"
     try:
-        lines = [line.strip() for path in logs for line in path.read_text("utf-8").splitlines()]
-        witness = Witness.open(folder, given, [line for line in lines if line])
+        witness = Witness.open(folder, given, _lines(logs), roots=_lines(roots))
     except (WitnessError, NoteError, OSError, UnicodeDecodeError) as error:
         raise Failed(str(error)) from error
     try:
@@ -77,6 +84,11 @@ def COMMAND(
             _once(witness, folder, checkpoints)
     finally:
         witness.close()
+
+
+def _lines(paths: tuple[Path, ...]) -> list[str]:
+    lines = [line.strip() for path in paths for line in path.read_text("utf-8").splitlines()]
+    return [line for line in lines if line]
 
 
 def _serve(witness: Witness, listen: str) -> None:
