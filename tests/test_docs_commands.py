@@ -195,6 +195,11 @@ def test_exit_codes_that_need_no_gateway(tmp_path: Path) -> None:
     for command in ("audit who", "audit violations", "audit query x"):
         assert code(*command.split(), "--data", none) == 2, command
     assert code("audit", "rebuild-lake", "--to", str(tmp_path / "lake"), "--data", none) == 2
+    for command in ("node request", "node rotate", f"node install {policy / 'wrong.yaml'}"):
+        assert code(*command.split(), "--data", none) == 2, command
+    assert code("node", "certify", str(policy / "wrong.yaml"), "--root", none) == 2
+    assert code("node", "trust", "--root", str(policy / "wrong.yaml")) == 2
+    assert code("node", "retire", "--config", none) == 2
     assert code("verify", none) == 2
     assert code("run", "--as", "reader", "--data", none, "--", "true") == 125
     assert code("run", "--what") == 125

@@ -31,6 +31,7 @@ NOT_RUN = {
     "make verifier": "it is build() below, without make's installing",
     "python3 -m venv /opt/trailgate": "it would install from the package index",
     "/opt/trailgate/bin/pip install .": "it would install from the package index",
+    "trailgate node retire --config /etc/trailgate/trailgate.yaml": "nothing would run any more",
 }
 STARTED = ("trailgate serve ", "trailgate try ", "trailgate witness --dir witness --listen ")
 """What does not end by itself: the fixtures start it, by the line in the documentation."""

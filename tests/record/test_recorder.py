@@ -39,7 +39,7 @@ def segments(place: Place) -> list[Path]:
 
 async def test_a_stopped_record_verifies(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    recorder = await place.start()
+    recorder = await place.start(checkpoint_seconds=3600.0)
     await recorder.policy_in_force("p", b"policy: p\n")
     await record(recorder, 3, 20)
     await recorder.stop()
