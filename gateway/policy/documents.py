@@ -17,10 +17,11 @@ from gateway.policy.conditions import Window, compiled, window_of
 from gateway.policy.languages.sql.kinds import WORDS
 
 FLAGS = ("unfiltered_write", "no_limit", "dynamic", "do_block", "copy_program", "unanalysable")
-_TOP = ("policy", "description", "mode", "match", "rules", "tests", "strict", "durability")
+_TOP = ("policy", "description", "mode", "match", "rules", "tests", "strict", "durability",
+        "on_record_failure")  # fmt: skip
 _MATCH = ("targets", "groups", "labels", "protocols", "issuers", "kinds", "users", "actor")
 _RULE = ("id", "allow", "deny", "when", "unless", "at", "reason")
-_LATER = ("approve", "mask", "limit", "on_record_failure", "isolation", "masks", "limits")
+_LATER = ("approve", "mask", "limit", "isolation", "masks", "limits")
 _LANGUAGES = ("shell", "exec", "sftp", "kubernetes", "http", "mcp", "redis", "forward")
 _SQL = ("kinds", "reads", "writes", "functions", *FLAGS)
 _TEST = ("as", "target", "sql", "expect", "rule", "search_path", "parameters")
@@ -64,6 +65,8 @@ class Document:
     rules: tuple[Rule, ...]
     strict: bool = False
     durability: str = "process"
+    on_record_failure: str = "close"
+    """`best_effort`: sessions go on while there is no room for the record; the gap is signed."""
     tests: tuple[dict[str, Any], ...] = ()
     timed: bool = False
     place: str = field(default="", compare=False)
@@ -248,6 +251,8 @@ class _Reader:
             self.wrong(rules, "rules must be a list")
         mode = self.word(parts.get("mode"), "mode", ("enforce", "observe")) or "enforce"
         level = self.word(parts.get("durability"), "durability", ("process", "disk"))
+        failure = parts.get("on_record_failure")
+        failed = self.word(failure, "on_record_failure", ("close", "best_effort"))
         found = tuple(self.rule(node) for node in nodes)
         seen: set[str] = set()
         for node, rule in zip(nodes, found, strict=True):
@@ -262,6 +267,7 @@ class _Reader:
             found,
             self.true(parts.get("strict"), "strict"),
             level or "process",
+            failed or "close",
             self.tests(parts.get("tests")),
             any(rule.when or rule.unless or rule.at for rule in found),
             self.place,

@@ -102,6 +102,12 @@ class DeciderPolicy:
         found = matching(self.policies, grant, len(grant.chain), session.target, session.user)
         return [{"name": d.name, "version": d.version, "mode": d.mode} for d in found]
 
+    def gaps_allowed(self, session: Session) -> bool:
+        """Whether every document that matches lets the session go on without a record."""
+        grant = session.grant
+        found = matching(self.policies, grant, len(grant.chain), session.target, session.user)
+        return bool(found) and all(one.on_record_failure == "best_effort" for one in found)
+
 
 class SessionDecider:
     """Implements `ports.SessionPolicy`."""

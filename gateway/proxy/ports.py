@@ -52,6 +52,10 @@ class SessionRecord(Interface):
         party: client, target or own. meta: a JSON object.
         """
 
+    def allow_gaps(self, allowed: Callable[[], bool]) -> None:
+        """From now on `append` does not raise for want of room, while `allowed()` says so: what is
+        missing is told in the record as a gap."""
+
     async def close(self, reason: str, summary: Mapping[str, Any]) -> None:
         """Write the close frame from reserved space, and the close leaf. Idempotent."""
 
@@ -92,6 +96,9 @@ class Policy(Interface):
 
     def summary(self, session: Session) -> list[dict[str, str]]:
         """Documents that match: [{"name", "version", "mode"}]. Empty: nothing is allowed."""
+
+    def gaps_allowed(self, session: Session) -> bool:
+        """Whether all that match let it go on while there is no room for the record."""
 
 
 class Authenticator(Interface):

@@ -103,6 +103,9 @@ class Live:
             self._record = await self._open_record()
             session = replace(self.session, id=self._record.id, ordinal=self._record.ordinal)
             self.session = session
+            if house.services.policy.gaps_allowed(session):
+                # Asked again at each gap: policies may change meanwhile.
+                self._record.allow_gaps(lambda: house.services.policy.gaps_allowed(session))
             self._opened = await house.upstream.open(
                 self._definition, session, self._admission.credential, self._settings
             )

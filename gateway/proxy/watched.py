@@ -26,6 +26,9 @@ class WatchedPolicy:
     def summary(self, session: Session) -> list[dict[str, str]]:
         return self.inner.summary(session)
 
+    def gaps_allowed(self, session: Session) -> bool:
+        return self.inner.gaps_allowed(session)
+
 
 @dataclass(frozen=True, slots=True)
 class _WatchedSession:

@@ -200,7 +200,7 @@ class NodeRecorder:
         # A grant's record holds no payload, so there is nothing to seal.
         raw, key = os.urandom(16), b"" if kind == "grant" else seal.new_key()
         session = RecordedSession(
-            raw, key, self._journal, self._salt, self._compression, self._was_closed
+            raw, key, self._journal, self._salt, self._compression, self._was_closed, self._has_gap
         )
         wraps = tuple(
             (recipient.fingerprint, seal.wrap(key, session.id, recipient))
@@ -265,6 +265,9 @@ class NodeRecorder:
         self._log.append(
             "open", session=opening.session, ordinal=opening.ordinal, kind=opening.kind
         )
+
+    def _has_gap(self, session: RecordedSession, detail: str) -> None:
+        self._log.append("gap", session=session.id, detail=detail)
 
     def _was_closed(self, session: RecordedSession, reason: str) -> None:
         del self._sessions[session.raw]

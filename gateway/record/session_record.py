@@ -23,6 +23,7 @@ from gateway.record.frames import (
     VIEWS,
     session_text,
 )
+from gateway.record.gaps import Gaps
 from gateway.record.journal import CLOSE_BYTES, Journal
 from gateway.record.journal_file import JournalFile, Row, row_bytes
 from gateway.record.log import now_text
@@ -40,9 +41,9 @@ class RecordedSession:
     """Implements ports.SessionRecord. On the loop only."""
 
     __slots__ = (
-        "_bound", "_cipher", "_closed", "_compression", "_file", "_journal", "_key", "_on_close",
-        "_row", "_salt", "id", "next", "ordinal", "payload_bytes", "peaks", "raw", "reserved",
-        "told",
+        "_bound", "_cipher", "_closed", "_compression", "_file", "_gaps", "_journal", "_key",
+        "_on_close", "_on_gap", "_row", "_salt", "id", "next", "ordinal", "payload_bytes", "peaks",
+        "raw", "reserved", "told",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,7 @@ class RecordedSession:
         salt: Callable[[], bytes],
         compression: int,
         on_close: Callable[[RecordedSession, str], None],
+        on_gap: Callable[[RecordedSession, str], None],
     ) -> None:
         self.raw = raw
         self._bound = b"\x01" + raw
@@ -71,10 +73,12 @@ class RecordedSession:
         self._salt = salt
         self._compression = compression
         self._on_close = on_close
+        self._on_gap = lambda detail: on_gap(self, detail)
         self._file: JournalFile | None = None
         self._row: Row | None = None
         self._cipher: AESGCM | None = None
         self._closed = False
+        self._gaps: Gaps | None = None
 
     def reserve(self) -> None:
         """Have the journal keep room to close this session."""
@@ -93,10 +97,18 @@ class RecordedSession:
         if self._closed:
             raise RecordFailed(f"session {self.id} is closed in the record")
         journal = self._journal
-        file = journal.file
         need = _OVERHEAD + len(meta) + len(payload)
+        gaps = self._gaps
+        if gaps is not None and gaps.open and not gaps.over(need):
+            return gaps.lost(kind, payload)
+        file = journal.file
         if file.at + need > file.limit:
-            file = journal.room(need)
+            try:
+                file = journal.room(need)
+            except RecordFailed as error:
+                if gaps is None:
+                    raise
+                return gaps.begin(kind, payload, error)
         return self._write(file, KINDS[kind], PARTIES[party], payload, meta, operation)
 
     def _write(
@@ -154,6 +166,15 @@ class RecordedSession:
         self._journal.reserve(needed - self.reserved)
         self.reserved = needed
 
+    def allow_gaps(self, allowed: Callable[[], bool]) -> None:
+        """As ports.SessionRecord."""
+        self._gaps = Gaps(self, self._journal, allowed, self._on_gap)
+
+    def write_gap(self, meta: bytes) -> int:
+        """As gaps.Writer."""
+        file = self._journal.room_to_close(_OVERHEAD + len(meta))
+        return self._write(file, KINDS["gap"], PARTIES["own"], b"", meta, 0)
+
     async def close(self, reason: str, summary: Mapping[str, Any]) -> None:
         """As ports.SessionRecord."""
         self.close_now(reason, summary)
@@ -162,6 +183,8 @@ class RecordedSession:
         """Write the close frame and leaf, at once. Idempotent. Raises RecordFailed."""
         if self._closed:
             return
+        if self._gaps is not None:
+            self._gaps.close()
         meta = _close_meta(reason, summary)
         file = self._journal.room_to_close(_OVERHEAD + len(meta))
         self._write(file, KINDS["close"], PARTIES["own"], b"", meta, 0)

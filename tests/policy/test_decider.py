@@ -122,3 +122,27 @@ def test_a_mistake_is_told_at_its_line(old, new, says):
     with pytest.raises(PolicyError) as caught:
         parse(TEXT.replace(old, new, 1), "p.yaml")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("failures", "allowed"),
+    [
+        (["best_effort"], True),
+        (["best_effort", "best_effort"], True),
+        (["best_effort", "close"], False),
+        (["best_effort", None], False),
+        ([None], False),
+    ],
+)
+def test_gaps_are_allowed_where_every_document_that_matches_says_so(failures, allowed):
+    documents = []
+    for number, failure in enumerate(failures):
+        line = f"on_record_failure: {failure}\n" if failure else ""
+        text = TEXT.replace("policy: p\n", f"policy: p{number}\n{line}")
+        documents.append(parse(text, f"{number}.yaml"))
+    documents.append(parse(TEXT.replace("shop", "stock"), "elsewhere.yaml"))
+    grant = Grant("g", Identity("i", "alice"), ("agents",))
+    policy = DeciderPolicy(PolicySet(tuple(documents)), Analyst())
+    for target, expected in (("shop", allowed), ("stock", False), ("nowhere", False)):
+        session = Session("s", 1, grant, Target(target, "postgresql", "h", 1), "app", "shop", "c")
+        assert policy.gaps_allowed(session) is expected

@@ -31,6 +31,7 @@ MISTAKES = [
     ("policy: p", "policy: p\nstrict: yes", "2: strict must be true or false"),
     ("policy: p", "policy: p\npolicy: q", "2: `policy` is given twice"),
     ("policy: p", "policy: &a p\ndescription: *a", "2: aliases are not taken"),
+    ("policy: p", "policy: p\non_record_failure: go_on", "2: on_record_failure must be close or"),
     ("policy: p", "policy: p\nisolation: uid", "2: this version does not have `isolation`"),
     ("groups: [agents]", "groups: []", "2: groups must be a list of words, at least one"),
     ("groups: [agents]", "labels: x", "2: labels must be a mapping, at least one"),

@@ -43,19 +43,27 @@ class FakeRecord:
         self.frames: list[Frame] = []
         self.closed: tuple[str, Mapping[str, Any]] | None = None
         self.bytes = 0
+        self.lost = 0
+        self._gaps: Callable[[], bool] = lambda: False
         self._recorder = recorder
 
     def append(
         self, kind: str, party: str, payload: bytes, meta: bytes = b"{}", operation: int = 0
     ) -> int:
         if self._recorder.failing:
-            raise RecordFailed("no space left in the journal")
+            if not self._gaps():
+                raise RecordFailed("no space left in the journal")
+            self.lost += 1
+            return self._recorder.position
         assert isinstance(payload, bytes) and len(payload) <= 1 << 20
         self._recorder.position += 1
         self.bytes += len(payload)
         if self._recorder.keep:
             self.frames.append(Frame(kind, party, payload, json.loads(meta), operation))
         return self._recorder.position
+
+    def allow_gaps(self, allowed: Callable[[], bool]) -> None:
+        self._gaps = allowed
 
     async def close(self, reason: str, summary: Mapping[str, Any]) -> None:
         assert self.closed is None, "closed twice"
@@ -140,12 +148,16 @@ class FakePolicy:
     documents: list[dict[str, str]] = field(default_factory=lambda: [{"name": "p"}])
     level: Level = Level.PROCESS
     asked: list[str] = field(default_factory=list)
+    gaps: bool = False
 
     def for_session(self, session: Session) -> FakePolicy:
         return self
 
     def summary(self, session: Session) -> list[dict[str, str]]:
         return self.documents
+
+    def gaps_allowed(self, session: Session) -> bool:
+        return self.gaps
 
     def decide_now(self, operation: Operation) -> Decision | None:
         text = operation.text or ""

@@ -167,6 +167,20 @@ async def test_a_record_that_fails_closes_the_session_in_the_protocols_words() -
         assert await h.closed() == "record"
 
 
+async def test_where_policy_allows_a_gap_the_session_goes_on_until_it_does_not() -> None:
+    async with house() as h:
+        h.policy.gaps = True
+        client = await h.enter()
+        h.recorder.failing = True
+        assert "echo one" in await client.ask("echo one")
+        assert h.record.lost >= 2
+        h.policy.gaps = False
+        client.writer.write(b"echo two\n")
+        assert await client.rest() == b"fatal record\n"
+        assert h.target.seen == ["echo one"]
+        assert await h.closed() == "record"
+
+
 async def test_an_answer_that_cannot_be_recorded_does_not_reach_the_client() -> None:
     async with house() as h:
         client = await h.enter()
