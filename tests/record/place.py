@@ -60,6 +60,14 @@ class Place:
         identity = self.auditor / "identity" if opened else None
         return verify(Request(str(self.data), identity=identity))
 
+    def progress_leaves(self) -> int:
+        """Of the one log; each has a frame of its own, and how many there are is a matter of time.
+
+        For logs of fewer than 256 leaves."""
+        entries = self.evidence.glob("log/*/*/tile/entries/000.p/*")
+        newest = max(entries, key=lambda path: int(path.name))
+        return newest.read_bytes().count(b'"type":"progress"')
+
     def assert_sound(self) -> Findings:
         """Nothing is wrong, with and without the identity; what was found."""
         closed = self.verify(opened=False)
