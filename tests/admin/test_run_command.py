@@ -171,7 +171,7 @@ def test_the_exit_code_is_the_commands(api: Any, script: str, code: int) -> None
         (("--as", "a", "--", "/no/such/command"), 127, "not found"),
         (("--as", "a", "--", "/etc/passwd"), 126, "Permission denied"),
         (("--as", "A!", "--", "true"), 125, "agent_name must match"),
-        (("--as", "a", "--target", "none", "--", "true"), 125, "--target is one of: orders"),
+        (("--as", "a", "--target", "none", "--", "true"), 125, "the target is one of: orders"),
         (("--as", "a", "--expires", "x", "--", "true"), 125, "write 90s"),
         (("--as", "a"), 125, "COMMAND"),
         (("--", "true"), 125, "--as"),
@@ -183,6 +183,147 @@ def test_our_own_failures_have_their_own_codes(
     answer = api.run("run", *words, TRAILGATE_TOKEN=api.sign("coder"))
     assert (answer.returncode, answer.stdout) == (code, "")
     assert says in answer.stderr and "Traceback" not in answer.stderr
+
+
+# --- isolation -----------------------------------------------------------------------------------
+
+APART = """
+import json, os, sys
+def tried(what):
+    try:
+        what()
+        return "done"
+    except OSError as error:
+        return type(error).__name__
+status = dict(line.split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
+print(json.dumps({
+    "pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(),
+    "seen": sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()),
+    "no_new_privs": status["NoNewPrivs"].strip(), "home": os.environ.get("HOME"),
+    "pgpass": open(os.environ["PGPASSFILE"]).read(), "mode": oct(os.stat(os.environ["PGPASSFILE"]).st_mode & 0o777),
+    "ca": open(os.environ["PGSSLROOTCERT"]).read(), "token": os.environ["TRAILGATE_TOKEN"],
+    "signal_runs": [tried(lambda: os.kill(int(pid), 0)) for pid in sys.argv[1:]],
+    "read_runs": [tried(lambda: open(f"/proc/{pid}/environ", "rb").close()) for pid in sys.argv[1:]],
+}), flush=True)
+"""
+
+
+def apart(api: Any, *words: str, **more: str) -> dict[str, Any]:
+    """What a command kept apart sees; its arguments are the processes that started it."""
+    # The shell becomes `run`, so $$ is its process id.
+    command = ["sh", "-c", 'exec "$0" "$@" -c "$SCRIPT" $$ $PPID', *run(*words, "--")]
+    answer = subprocess.run(
+        [*command, sys.executable],
+        env=api.environment(TRAILGATE_TOKEN=api.sign("alice"), SCRIPT=APART, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return dict(json.loads(answer.stdout))
+
+
+def namespaces() -> bool:
+    tried = subprocess.run(
+        ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "true"],
+        capture_output=True,
+    )
+    return tried.returncode == 0
+
+
+in_namespaces = pytest.mark.skipif(not namespaces(), reason="no user namespaces on this machine")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start another user's process")
+
+
+@in_namespaces
+def test_in_a_namespace_it_sees_no_process_but_its_own(api: Any) -> None:
+    seen = apart(api, "--as", "reader", "--isolate", "namespace")
+    assert seen["pid"] == 2 and seen["seen"] == [1, 2]
+    assert (seen["uid"], seen["no_new_privs"]) == (os.geteuid(), "1")
+    assert set(seen["read_runs"]) == {"FileNotFoundError"}
+    assert set(seen["signal_runs"]) == {"ProcessLookupError"}
+    assert seen["token"] in seen["pgpass"] and seen["mode"] == "0o600"
+    assert not api.active(seen["token"])
+
+
+@as_root
+def test_as_root_it_gets_a_user_of_its_own_that_reads_its_files_and_no_others(
+    api: Any, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("-----BEGIN CERTIFICATE-----\n")
+    ca.chmod(0o600)
+    one = apart(api, "--as", "reader", "--isolate", "uid", TRAILGATE_CA_PATH=str(ca))
+    two = apart(api, "--as", "reader", "--isolate", "uid", TRAILGATE_CA_PATH=str(ca))
+    for seen in (one, two):
+        assert seen["uid"] == seen["gid"] > 60_000 and seen["groups"] == []
+        assert seen["no_new_privs"] == "1"
+        assert set(seen["read_runs"]) == {"PermissionError"}
+        assert set(seen["signal_runs"]) == {"PermissionError"}
+        assert seen["token"] in seen["pgpass"] and seen["mode"] == "0o600"
+        assert seen["ca"] == ca.read_text()
+        assert not Path(seen["home"]).exists()
+    assert one["uid"] != two["uid"]
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv makes another user")
+@as_root
+def test_only_root_may_give_another_user(api: Any) -> None:
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    probe = subprocess.run([*nobody, *python("import gateway")], capture_output=True)
+    if probe.returncode:
+        pytest.skip("this checkout cannot be read by another user")
+    words = [*nobody, *run("--as", "a", "--isolate", "uid", "--", "true")]
+    env = api.environment(TRAILGATE_TOKEN=api.sign("a"))
+    answer = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert answer.returncode == 125 and "use --isolate namespace" in answer.stderr
+
+
+@in_namespaces
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("raise SystemExit(3)", 3),
+        ("import os; os.kill(os.getpid(), 9)", 128 + 9),
+        # An orphan outlives its parent, and not the command.
+        ("import os, time\nif os.fork() == 0:\n    if os.fork() == 0: time.sleep(600)\n", 0),
+    ],
+)
+def test_the_exit_code_comes_out_of_a_namespace(api: Any, script: str, code: int) -> None:
+    words = ("run", "--as", "a", "--isolate", "namespace", "--", *python(script))
+    assert api.run(*words, TRAILGATE_TOKEN=api.sign("alice")).returncode == code
+
+
+@in_namespaces
+@pytest.mark.parametrize(("command", "code"), [("/no/such", 127), ("/etc/passwd", 126)])
+def test_what_cannot_be_executed_says_so_out_of_a_namespace(
+    api: Any, command: str, code: int
+) -> None:
+    words = ("run", "--as", "a", "--isolate", "namespace", "--", command)
+    answer = api.run(*words, TRAILGATE_TOKEN=api.sign("alice"))
+    assert answer.returncode == code and f"trailgate: {command}: " in answer.stderr
+
+
+@in_namespaces
+def test_signals_reach_into_a_namespace(api: Any) -> None:
+    words = run("--as", "a", "--isolate", "namespace", "--", *python(ECHO_SIGNALS))
+    with started(api, api.sign("a"), words) as process:
+        assert line(process) == "ready"
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+            process.send_signal(number)
+            assert line(process) == number.name
+        assert process.wait(timeout=30) == 7
+
+
+@pytest.mark.parametrize(
+    "asked", [pytest.param("uid", marks=as_root), pytest.param("namespace", marks=in_namespaces)]
+)
+def test_how_it_was_kept_apart_stands_in_the_grant(api: Any, asked: str) -> None:
+    words = run("--as", "reader", "--isolate", asked, "--", *python(WAIT))
+    with started(api, api.sign("isolated"), words) as process:
+        token = json.loads(line(process))["env"]["TRAILGATE_TOKEN"]
+        (seen,) = api.get("/api/v1/grants", token).json()
+        assert seen["isolation"] == asked
 
 
 def test_a_failure_leaves_no_grant_behind(api: Any) -> None:

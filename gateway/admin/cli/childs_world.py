@@ -8,27 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.admin.cli._clients import Access, NativeClient, Target, clients, named
 from gateway.admin.cli.output import Failed
 from gateway.admin.cli.token import write_private
 
-PARENTS_OWN = (
-    "TRAILGATE_TOKEN",
-    "TRAILGATE_TOKEN_FILE",
-    "TRAILGATE_DATA",
-    "PGPASSWORD",
-    "PGPASSFILE",
-    "PGSERVICE",
-    "PGSERVICEFILE",
-    "PGHOSTADDR",
-    "PGSSLCERT",
-    "PGSSLKEY",
-    "PGREQUIREAUTH",
-    "PGCHANNELBINDING",
-)
-"""Never inherited: the parent's authority, and settings that lead around the gateway or that no
-link to it can meet."""
-PLACE = ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT")
-"""Inherited only while they name a target of the gateway, as an outer `run` set them."""
+PARENTS_OWN = ("TRAILGATE_TOKEN", "TRAILGATE_TOKEN_FILE", "TRAILGATE_DATA")
+"""Never inherited: the parent's authority."""
 
 
 def child_environment(
@@ -40,81 +25,69 @@ def child_environment(
     target: str | None,
     folder: Path,
     fallback_url: str,
+    foreign: bool = False,
 ) -> dict[str, str]:
     """The child's environment; its files are written to `folder` (which must be 0700).
 
-    `own` is the API's answer to GET /api/v1/self with the child's token.
+    `own` is the API's answer to GET /api/v1/self with the child's token. `foreign`: the child is
+    another user, who can read what lies in `folder` and perhaps nothing else.
     """
-    env = {
-        name: value
-        for name, value in parent.items()
-        if name not in PARENTS_OWN and not any(secret in value for secret in parent_tokens)
-    }
-    if not _is_ours(env, own["targets"]):
-        env = {name: value for name, value in env.items() if name not in PLACE}
+    env = _inherited(parent, own["targets"], parent_tokens)
     env["TRAILGATE_TOKEN"] = token
     env["TRAILGATE_URL"] = own.get("url") or fallback_url
-    ca_path = _ca_path(parent, own, folder)
+    ca_path = ca_file(parent, own, folder, copied=foreign)
     if ca_path is not None:
         env["TRAILGATE_CA_PATH"] = ca_path
-    env.update(_postgresql(own["targets"], target, token, folder, ca_path))
+    access = Access(token, folder, ca_path)
+    for client in clients().values():
+        env |= settings_for(client, own["targets"], target, access)
     return env
 
 
-def _is_ours(env: Mapping[str, str], targets: Sequence[Mapping[str, Any]]) -> bool:
-    place = env.get("PGHOST"), env.get("PGPORT")
-    return any(place == (str(target["host"]), str(target["port"])) for target in targets)
+def _inherited(
+    parent: Mapping[str, str], targets: Sequence[Target], parent_tokens: Sequence[str]
+) -> dict[str, str]:
+    gone = set(PARENTS_OWN)
+    for client in clients().values():
+        gone |= set(client.never_inherited)
+        mine = [one for one in targets if one["protocol"] == client.protocol]
+        if not any(client.is_at(parent, one) for one in mine):
+            gone |= set(client.place)
+    return {
+        name: value
+        for name, value in parent.items()
+        if name not in gone and not any(secret in value for secret in parent_tokens)
+    }
 
 
-def _ca_path(parent: Mapping[str, str], own: Mapping[str, Any], folder: Path) -> str | None:
-    if given := parent.get("TRAILGATE_CA_PATH"):
+def settings_for(
+    client: NativeClient, targets: Sequence[Target], wanted: str | None, access: Access
+) -> dict[str, str]:
+    """A client's variables for the target wanted, or for the only one of its protocol."""
+    mine = [one for one in targets if one["protocol"] == client.protocol]
+    if wanted is None:
+        chosen = mine[0] if len(mine) == 1 else None
+    else:
+        target = named(targets, wanted)
+        chosen = target if target in mine else None
+    return client.environment(mine, chosen, access)
+
+
+def ca_file(
+    env: Mapping[str, str], own: Mapping[str, Any], folder: Path, *, copied: bool = False
+) -> str | None:
+    """Where the gateway's CA lies: what TRAILGATE_CA_PATH names, or a file in `folder`."""
+    given, text = env.get("TRAILGATE_CA_PATH"), own.get("ca_pem")
+    if given and not copied:
         return os.path.abspath(given)
-    if not own.get("ca_pem"):
+    if given:
+        try:
+            text = Path(given).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            cure = "name the gateway's CA as a PEM file"
+            raise Failed(f"TRAILGATE_CA_PATH {given}: {error}", cure) from None
+    if not text:
         return None
     path = folder / "ca.pem"
-    write_private(path, own["ca_pem"])
+    write_private(path, text)
     return str(path)
-
-
-def _postgresql(
-    targets: Sequence[Mapping[str, Any]],
-    wanted: str | None,
-    token: str,
-    folder: Path,
-    ca_path: str | None,
-) -> dict[str, str]:
-    """libpq's settings for the target wanted, or for the only one of that protocol."""
-    databases = [target for target in targets if target["protocol"] == "postgresql"]
-    passfile = folder / "pgpass"
-    write_private(passfile, "".join(_pgpass_line(target, token) for target in databases))
-    env = {"PGPASSFILE": str(passfile)}
-    target = _chosen(targets, databases, wanted)
-    if target is None:
-        return env
-    env |= {"PGHOST": str(target["host"]), "PGPORT": str(target["port"])}
-    for name, key in (("PGUSER", "user"), ("PGDATABASE", "database")):
-        if target.get(key):
-            env[name] = str(target[key])
-    env["PGSSLMODE"] = "verify-full" if target.get("tls", True) else "disable"
-    if target.get("tls", True):
-        env["PGSSLROOTCERT"] = ca_path or "system"
-    return env
-
-
-def _chosen(
-    targets: Sequence[Mapping[str, Any]],
-    databases: Sequence[Mapping[str, Any]],
-    wanted: str | None,
-) -> Mapping[str, Any] | None:
-    if wanted is None:
-        return databases[0] if len(databases) == 1 else None
-    for target in targets:
-        if target["name"] == wanted:
-            return target if target in databases else None
-    names = ", ".join(sorted(str(target["name"]) for target in targets)) or "none"
-    raise Failed(f"the child may use no target {wanted!r}", f"--target is one of: {names}")
-
-
-def _pgpass_line(target: Mapping[str, Any], token: str) -> str:
-    host = str(target["host"]).replace("\\", "\\\\").replace(":", "\\:")
-    return f"{host}:{target['port']}:*:*:{token}\n"

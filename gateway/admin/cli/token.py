@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from gateway.admin.cli._credential_formats import FORMATS
 from gateway.admin.cli.client import Gateway, gateway_for, seconds
 from gateway.admin.cli.delegate import Narrowing, exchange, local_root, narrowing_options
 from gateway.admin.cli.options import data_option, output_option
@@ -26,12 +27,19 @@ DEFAULT_LIFETIME = 3600.0
 Examples:
   trailgate token --data ./data --expires 8h
   trailgate token --as reader --scope orders --expires 15m -o json
+  trailgate token --as reader --format exec-credential
 
 Exit codes: 0 done, 1 refused, 2 could not be done."""
 )
 @click.option("--as", "name", metavar="NAME", help="The agent that the token is for.")
 @click.option("--group", "groups", multiple=True, help="A group of the new root (with --data).")
 @click.option("--file", type=click.Path(path_type=Path), help="Write the token there too (0600).")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Print what a client reads from a program that gives it credentials.",
+)
 @narrowing_options
 @data_option
 @output_option("table", "json")
@@ -39,6 +47,7 @@ def token(
     name: str | None,
     groups: tuple[str, ...],
     file: Path | None,
+    form: str | None,
     allow: str | None,
     scope: tuple[str, ...],
     expires: str | None,
@@ -47,16 +56,32 @@ def token(
 ) -> None:
     """Get a token for the local user, or a narrower one for an agent."""
     gateway = gateway_for(data)
-    document = _token(gateway, name, groups, Narrowing(allow, scope, expires))
+    asked = Narrowing(allow, scope, expires)
+    if form is not None and name is None and gateway.token() is not None and not groups:
+        document = own_token(gateway, asked)
+    else:
+        document = _token(gateway, name, groups, asked)
     if file is not None:
         write_private(file, document["token"] + "\n")
         document["files"] = [str(file)]
+    if form is not None:
+        print_json(FORMATS[form](document))
+        return
     if output == "json":
         print_json(document)
         return
     rows = [("token", document["token"]), ("grant", document["grant"])]
     rows += [("expires", document["expires"]), ("chain", " / ".join(document["chain"]))]
     click.echo(table(rows, ("", ""), cap=4096).partition("\n")[2])
+
+
+def own_token(gateway: Gateway, narrowing: Narrowing) -> dict[str, Any]:
+    """The token at hand as it is, with what the gateway says of it. Raises Failed."""
+    if narrowing != Narrowing(None, (), None):
+        raise Failed("your own token is not narrowed", "name an agent as well: --as NAME")
+    own = gateway.call("GET", "/api/v1/self")
+    known = {key: own[key] for key in ("grant", "expires", "chain")}
+    return {"token": gateway.token(), **known, "files": []}
 
 
 def _token(
