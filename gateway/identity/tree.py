@@ -35,6 +35,7 @@ def grant_document(stored: StoredGrant, now: float) -> dict[str, Any]:
         "parent": grant.parent,
         "actor": grant.labels[-1],
         "proved": grant.chain[-1].proved if grant.chain else True,
+        "isolation": grant.chain[-1].isolation if grant.chain else "none",
         "origin": grant.origin.label,
         "issuer": grant.origin.issuer,
         "subject": grant.origin.subject,

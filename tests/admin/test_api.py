@@ -91,8 +91,8 @@ def test_grants_are_told_key_by_key_and_only_ones_own(api: Any) -> None:
     api.exchange(bob)
     (top,) = api.get("/api/v1/grants", alice).json()
     assert set(top) == {
-        "grant", "parent", "actor", "proved", "origin", "issuer", "subject", "chain", "groups",
-        "narrowing", "state", "issued", "expires", "lease_until", "revoked", "revoked_by",
+        "grant", "parent", "actor", "proved", "isolation", "origin", "issuer", "subject", "chain",
+        "groups", "narrowing", "state", "issued", "expires", "lease_until", "revoked", "revoked_by",
         "children",
     }  # fmt: skip
     assert (top["actor"], top["proved"], top["parent"], top["state"]) == (

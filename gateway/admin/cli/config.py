@@ -25,7 +25,7 @@ from gateway.admin.cli.token import write_private
 
 GROUP_HELP = "A group of the local user (with --data)."
 EXPIRES_HELP = "How long the local user's token lives (with --data)."
-LOOK_EVERY = 10.0
+LOOK_EVERY = 5.0
 """Seconds between looks at the token, the targets and the CA."""
 
 
