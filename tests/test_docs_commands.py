@@ -128,6 +128,7 @@ def test_options_of_the_shell_examples_exist(place: str, line: str) -> None:
 
 LEFT_OUT = {
     ("demo", "--keep"): "it ends by Ctrl-C; a live test plays it",
+    ("config pg", "--renew"): "it ends by a signal; a live test plays it",
     ("init", "--yes"): "tests/cloud adds it to the example, since nobody is there to ask",
 }
 """Options without an example in a block that is run."""
@@ -163,7 +164,7 @@ def test_the_verifier_alone_has_the_options_of_verify() -> None:
 def test_exit_codes_are_told_for_every_command() -> None:
     found = table(OPERATIONS, "Exit codes")
     told = [path for row in found.rows for path in words(row[0])]
-    assert sorted([*told, "run"]) == sorted(TREE)
+    assert sorted([*told, "run", "connect"]) == sorted(TREE)
 
 
 def test_exit_codes_that_need_no_gateway(tmp_path: Path) -> None:
@@ -202,7 +203,8 @@ def test_exit_codes_that_need_no_gateway(tmp_path: Path) -> None:
     assert code("node", "retire", "--config", none) == 2
     assert code("verify", none) == 2
     assert code("run", "--as", "reader", "--data", none, "--", "true") == 125
-    assert code("run", "--what") == 125
+    assert code("run", "--what") == code("connect", "--data", none, "orders") == 125
+    assert code("config", "pg", "--data", none) == 2
     assert code("verify", "--what") == 2
 
 
