@@ -8,13 +8,14 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -149,6 +150,44 @@ def test_no_revocation_is_lost_whoever_revokes_what_where(nodes: Nodes) -> None:
         assert {one.result().returncode for one in asked} <= {0, 1}
         for link in links:
             ends_within(link, 2)
+
+
+def admin(served: Served) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(served.data / "admin.sock"))
+    return httpx.Client(base_url="http://gateway", transport=transport)
+
+
+def test_a_policy_of_one_node_is_in_force_on_the_other(nodes: Nodes) -> None:
+    notes = {
+        "match": {"targets": ["orders"], "groups": ["data"]},
+        "rules": [{"id": "notes", "allow": {"sql": {"kinds": ["write"], "writes": ["notes"]}}}],
+    }
+    insert = "insert into notes (body) values ('from the other node')"
+    with admin(nodes.one) as api, connects(nodes.two, nodes.two.token("data")) as link:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            link.execute(insert)
+        made = api.put("/api/v1/policies/notes", json=notes)
+        assert made.status_code == 201, made.text
+        assert becomes(lambda: allowed(link, insert), 2)
+        assert api.delete("/api/v1/policies/notes").status_code == 200
+        assert becomes(lambda: not allowed(link, insert), 2)
+
+
+def allowed(link: psycopg.Connection[Any], sql: str) -> bool:
+    try:
+        link.execute(sql)
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+def becomes(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 @pytest.mark.fault
