@@ -171,6 +171,7 @@ def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
     return Services(
         authenticator=TokenAuthenticator(parts.issuers, parts.grants),
         grants=parts.grants,
+        logins=parts.logins,
         issuers=parts.issuers,
         url=url,
         sessions=LiveSessions(parts.proxy, settings.node),

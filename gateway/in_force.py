@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from gateway.declare.whole import Whole
 from gateway.identity.oidc import Issuer
 from gateway.model import Target
 from gateway.parts import Parts, issuers_of, keys_of_agents, names_of, record_policies
+from gateway.providers import Providers, providers_of
 from gateway.proxy.listener import Listener, ListenSpec, Proxy
 
 log = logging.getLogger("trailgate")
@@ -99,11 +101,12 @@ class InForce:
         """Make everything ready that can fail. Raises Rejected, RecordFailed."""
         try:
             issuers = issuers_of(whole.objects)
-        except ValueError as error:
+            providers = await asyncio.to_thread(providers_of, whole.objects, issuers)
+        except (ValueError, OSError) as error:
             raise Rejected(422, f"an issuer cannot be trusted: {error}") from error
         await record_policies(self.parts.recorder, whole.policies)
         doors = await self.doors.prepare(whole.objects.targets.values())
-        return Ready(self.parts, whole, issuers, doors)
+        return Ready(self.parts, whole, issuers, providers, doors)
 
 
 @dataclass
@@ -113,6 +116,7 @@ class Ready:
     parts: Parts
     whole: Whole
     issuers: Sequence[Issuer]
+    providers: Providers
     doors: NewDoors
 
     async def commit(self) -> None:
@@ -128,6 +132,7 @@ class Ready:
         self.doors.swap()
         parts.agents.replace(keys_of_agents(objects))
         await parts.issuers.replace(self.issuers, names_of(objects))
+        parts.logins.replace(*self.providers)
 
     async def undo(self) -> None:
         self.doors.undo()

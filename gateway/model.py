@@ -96,6 +96,45 @@ class StoredGrant:
     """Must be renewed by then; when read alone, the earliest lease on the path to the root."""
     revoked_at: float | None = None
     revoked_by: str = ""
+    good_until: float | None = None
+    """The provider must have confirmed the root's login again by then; until it does, the tree is
+    suspended. None: it is not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLogin:
+    """A person's login under way, as the store keeps it. Secrets are kept as their SHA-256."""
+
+    id: str
+    kind: str
+    """loopback (a command with a browser beside it) or device (a terminal without one)."""
+    phase: str
+    """asked, away (at the provider), proved, confirmed, denied, redeemed."""
+    document: Mapping[str, Any] = field(repr=False)
+    expires_at: float
+    client: str
+    """The network address that began it."""
+    ticket_sha256: str | None = None
+    """Of the browser's cookie."""
+    outside_sha256: str | None = None
+    """Of what the provider must send back: `state`, or the id of a SAML request."""
+    code_sha256: str | None = None
+    """Of what the command redeems."""
+    user_code_sha256: str | None = None
+    """Of what the person types."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRefresh:
+    """How a root grant's login is confirmed again. Times are seconds since the epoch."""
+
+    grant_id: str
+    issuer: str
+    """The issuer object's name."""
+    sealed: bytes = field(repr=False)
+    """The provider's refresh token, as the vault sealed it."""
+    next_at: float
+    good_until: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from gateway.identity.assertions import AGENTS_ISSUER, AgentAssertions
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import SWEEP_EVERY, Grants
 from gateway.identity.grants import Limits as GrantLimits
+from gateway.identity.login.flows import Logins
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
 from gateway.identity.signing import KeyFile, SigningKeys
@@ -33,6 +34,7 @@ from gateway.keeping import Keeping, retention_of
 from gateway.model import Level
 from gateway.policy.documents import PolicySet
 from gateway.protocols import discover
+from gateway.providers import SealedTokens, providers_of
 from gateway.proxy.analyst import Analyst
 from gateway.proxy.decider import DeciderPolicy
 from gateway.proxy.limits import Limits
@@ -45,6 +47,7 @@ from gateway.record.recipients import Recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
 from gateway.store.database import Database
 from gateway.store.grants import StoredGrants
+from gateway.store.logins import StoredLogins
 from gateway.store.objects import StoredObjects
 from gateway.store.opening import opened
 from gateway.store.used_tokens import UsedTokens
@@ -52,6 +55,8 @@ from gateway.succession import predecessor
 
 log = logging.getLogger("trailgate")
 
+REVOKED = "the grant was revoked"
+UNCONFIRMED = "the provider does not confirm the login"
 SANDBOX = Path(__file__).parent / "policy" / "library" / "agent-sandbox.yaml"
 
 
@@ -63,6 +68,7 @@ class Parts:
     store: Database
     issuers: Issuers
     grants: Grants
+    logins: Logins
     recorder: NodeRecorder
     policy: DeciderPolicy
     proxy: Proxy
@@ -97,7 +103,7 @@ class PolicyPlace:
 
 def issuers_of(objects: Objects) -> list[Issuer]:
     """The trusted issuers. Raises ValueError for one that cannot be safe."""
-    return [_issuer(one) for one in objects.issuers.values()]
+    return [_issuer(one) for one in objects.issuers.values() if one.kind != "saml"]
 
 
 def _issuer(one: IssuerObject) -> Issuer:
@@ -255,24 +261,25 @@ async def made(
     grants.on_revoked = lambda ids: _end_sessions(proxy, ids)
     store.when_changed(lambda topic: grants.look_now())
     store.when_changed(lambda topic: vault.look_now())
+    logins = _logins(StoredLogins(store), grants, issuers, sealer, objects, proxy)
     await grants.start()
     await stack.enter_async_context(background(vault.watch()))
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
-    others = recorder.keeping.expiry.run(), signing.watch(_not_rotated)
+    others = recorder.keeping.expiry.run(), signing.watch(_not_rotated), logins.refresher.watch()
     await stack.enter_async_context(background(*watches, *others))
     stack.push_async_callback(proxy.drain, settings.limits.drain_seconds)
-    targets = Targets(objects, tls=True)
     return Parts(
         evidence,
         store,
         issuers,
         grants,
+        logins,
         recorder,
         policy,
         proxy,
         metrics,
         certificate,
-        targets,
+        Targets(objects, tls=True),
         keeping,
         custody,
         sealer,
@@ -300,8 +307,24 @@ def _not_rotated(cause: str) -> None:
     log.error("signing keys are not rotated", extra={"cause": cause})
 
 
-def _end_sessions(proxy: Proxy, grants: Sequence[str]) -> None:
-    proxy.kill_grants(frozenset(grants), "the grant was revoked")
+def _end_sessions(proxy: Proxy, grants: Sequence[str], cause: str = REVOKED) -> None:
+    proxy.kill_grants(frozenset(grants), cause)
+
+
+def _logins(
+    store: StoredLogins,
+    grants: Grants,
+    issuers: Issuers,
+    sealer: Sealer,
+    objects: Objects,
+    proxy: Proxy,
+) -> Logins:
+    """People log in at what is declared, and one person's logins know each other."""
+    grants.kin = lambda who: issuers.names.kin(who.issuer, who.subject)
+    logins = Logins(store, grants, issuers, SealedTokens(sealer))
+    logins.refresher.on_suspended = lambda ids: _end_sessions(proxy, ids, UNCONFIRMED)
+    logins.replace(*providers_of(objects, issuers_of(objects)))
+    return logins
 
 
 @asynccontextmanager

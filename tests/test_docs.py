@@ -43,6 +43,7 @@ from gateway.record.recorder import NodeRecorder, RecorderOptions
 from gateway.ship.folder import FolderPublisher
 from gateway.ship.spool import Spool
 from gateway.verify.findings import Findings
+from tests.identity.saml_signing import idp_metadata
 from tests.pages import (
     AUDITORS,
     CLIENTS,
@@ -152,6 +153,8 @@ def written_files(folder: Path) -> None:
     (folder / "deployer.pub").write_bytes(pem)
     public = json.loads(ECAlgorithm.to_jwk(key))
     (folder / "cluster-jwks.json").write_text(json.dumps({"keys": [public]}))
+    (folder / "idp-metadata.xml").write_text(idp_metadata("https://idp.example.com/saml"))
+    shutil.copy(made.cert_path, folder / "idp.pem")
 
 
 def is_settings(text: str) -> bool:

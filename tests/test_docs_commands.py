@@ -130,6 +130,10 @@ LEFT_OUT = {
     ("demo", "--keep"): "it ends by Ctrl-C; a live test plays it",
     ("config pg", "--renew"): "it ends by a signal; a live test plays it",
     ("init", "--yes"): "tests/cloud adds it to the example, since nobody is there to ask",
+    **{
+        ("login", option): "it needs a browser; tests/live/test_logins.py plays docs/logins.md"
+        for option in ("--issuer", "--device", "--no-browser", "--status", "--output")
+    },
 }
 """Options without an example in a block that is run."""
 

@@ -95,17 +95,25 @@ class ClaimsObject:
 
 @dataclass(frozen=True, slots=True)
 class IssuerObject:
-    """`issuer: NAME`: whose tokens are taken: an OpenID provider, or a SPIFFE trust domain."""
+    """`issuer: NAME`: whose tokens are taken: an OpenID or SAML provider, or a SPIFFE domain."""
 
     issuer: ObjectName
     url: str
     audience: str
-    kind: Literal["oidc", "spiffe"] = "oidc"
+    kind: Literal["oidc", "saml", "spiffe"] = "oidc"
     algorithms: tuple[str, ...] = ("ES256", "RS256")
     claims: ClaimsObject = ClaimsObject()
     subjects: Literal["person", "workload"] = "person"
     ca_path: Path | None = None
     jwks: JwksObject | None = None
+    client_id: str = ""
+    client_secret: Secret | None = None
+    scopes: tuple[str, ...] = ("openid",)
+    redirect: str = ""
+    metadata_path: Path | None = None
+    sso_url: str = ""
+    certificate_path: Path | None = None
+    session_seconds: float = 28800.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from gateway.config.providers import check_login
 from gateway.config.reading import Reader, nearest
 from gateway.identity.jwks import KEY_TYPES, checked_url
 from gateway.identity.spiffe import checked_trust_domain
@@ -139,6 +140,10 @@ def _check_credential(one: Written) -> None:
 
 def _check_issuer(one: Written) -> None:
     at, issuer = f"issuer {one.name}", one.value
+    check_login(one)
+    _check_file(one, "ca_path", issuer.ca_path)
+    if issuer.kind == "saml":
+        return
     _check_issuer_url(one, at)
     for algorithm in issuer.algorithms:
         if algorithm not in KEY_TYPES:
@@ -147,7 +152,6 @@ def _check_issuer(one: Written) -> None:
     for key in ("audience", "algorithms"):
         if not getattr(issuer, key):
             one.reader.wrong(one.at(key), f"{at}.{key} is empty", "name at least one")
-    _check_file(one, "ca_path", issuer.ca_path)
 
 
 def _check_issuer_url(one: Written, at: str) -> None:

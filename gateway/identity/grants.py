@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from gateway.identity.grant_store import GrantStore
 from gateway.identity.handles import handle_sha256, new_handle, token_sha256
 from gateway.identity.ledger import GrantLedger, NoLedger
-from gateway.identity.lineage import login_below, new_grant_id, same_identity
+from gateway.identity.lineage import Kin, itself, login_below, new_grant_id, same_person
 from gateway.identity.oidc import Proof
 from gateway.identity.own_jwt import TokenOf
 from gateway.identity.refusal import refused, unrecorded
@@ -84,6 +84,7 @@ class Grants:
         self._ledger = ledger or NoLedger()
         self.limits = limits
         self.now = now
+        self.kin: Kin = itself
         self.on_revoked = on_revoked
         """Told the ids of revoked grants as soon as they are revoked; perhaps of one twice."""
         self.last_seen = float("-inf")
@@ -285,6 +286,9 @@ class Grants:
             raise refused(
                 "the grant's lease has lapsed", f"grant {grant.id}: lease lapsed", code="revoked"
             )
+        if stored.good_until is not None and stored.good_until <= now:
+            cause = "the grant is suspended: its provider does not confirm the login"
+            raise refused(cause, f"{cause}: {grant.id}", code="expired")
         return grant
 
     async def governs(self, caller: Grant, grant_id: str, *, itself: bool = False) -> bool:
@@ -296,7 +300,7 @@ class Grants:
         if caller.chain:
             return False
         stored = await self.store.grant_by_id(grant_id)
-        return stored is not None and same_identity(stored.grant.origin, caller.origin)
+        return stored is not None and same_person(stored.grant.origin, caller.origin, self.kin)
 
     async def renew_lease(self, grant_id: str, lease: float, by: str = "") -> float | None:
         """Move a lease that still holds; its new end, None when there is none to move.
@@ -338,10 +342,10 @@ class Grants:
             return await self.store.grants_below(None)
         if caller.chain:
             return await self.store.grants_below((caller.id,))
-        origin = caller.origin
-        return await self.store.grants_below(
-            await self.store.roots_of(origin.issuer, origin.subject)
-        )
+        roots: list[str] = []
+        for issuer, subject in self.kin(caller.origin):
+            roots += await self.store.roots_of(issuer, subject)
+        return await self.store.grants_below(roots)
 
     async def sweep(self) -> None:
         """Revoke what lapsed, and announce what any process has revoked since the last time."""

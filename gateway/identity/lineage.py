@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.model import Grant, Identity
 
@@ -24,6 +24,15 @@ def new_grant_id() -> str:
     return "g_" + secrets.token_hex(10)
 
 
-def same_identity(one: Identity, other: Identity) -> bool:
+Kin = Callable[[Identity], Sequence[tuple[str, str]]]
+"""All identities, (issuer, subject), of the person that one belongs to; itself at least."""
+
+
+def itself(identity: Identity) -> Sequence[tuple[str, str]]:
+    """`Kin` where nobody has several."""
+    return ((identity.issuer, identity.subject),)
+
+
+def same_person(one: Identity, other: Identity, kin: Kin) -> bool:
     """Names are for reading: only issuer and subject say who someone is."""
-    return (one.issuer, one.subject) == (other.issuer, other.subject)
+    return (one.issuer, one.subject) in kin(other)

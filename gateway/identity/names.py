@@ -21,6 +21,13 @@ class Names:
         """The name declared for an identity; empty: none."""
         return self._declared.get((issuer_url, subject), "")
 
+    def kin(self, issuer_url: str, subject: str) -> tuple[tuple[str, str], ...]:
+        """All identities of whom this one belongs to; for one that nobody declared, itself."""
+        name = self.declared(issuer_url, subject)
+        if not name:
+            return ((issuer_url, subject),)
+        return tuple(identity for identity, other in self._declared.items() if other == name)
+
     def taken(self, name: str) -> bool:
         """True if the name is somebody's by declaration."""
         return name in self._taken

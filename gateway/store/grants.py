@@ -163,9 +163,10 @@ def _one(connection: Connection, column: str, value: str) -> StoredGrant | None:
     row = one(connection.execute(f"SELECT * FROM grants WHERE {column} = :value", {"value": value}))
     if row is None:
         return None
-    leases = [up["lease_until"] for up in _path(connection, row["id"])]
+    path = _path(connection, row["id"])
+    leases = [up["lease_until"] for up in path]
     until = min((lease for lease in leases if lease is not None), default=None)
-    return replace(from_row(row), lease_until=until)
+    return replace(from_row(row), lease_until=until, good_until=path[-1]["good_until"])
 
 
 def _path(connection: Connection, grant_id: str) -> list[Row]:
@@ -175,7 +176,8 @@ def _path(connection: Connection, grant_id: str) -> list[Row]:
     while step is not None:
         row = one(
             connection.execute(
-                "SELECT id, parent, lease_until, expires_at, revoked_at FROM grants WHERE id = :id",
+                "SELECT id, parent, lease_until, expires_at, revoked_at, good_until FROM grants"
+                " LEFT JOIN refreshes ON refreshes.grant_id = grants.id WHERE id = :id",
                 {"id": step},
             )
         )
@@ -192,6 +194,7 @@ def _path_alive(connection: Connection, grant_id: str, now: float) -> bool:
         row["revoked_at"] is None
         and row["expires_at"] > now
         and (row["lease_until"] is None or row["lease_until"] > now)
+        and (row["good_until"] is None or row["good_until"] > now)
         for row in path
     )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from gateway.admin.api import credentials, grants, health, keys, oauth, objects, sessions
+from gateway.admin.api import credentials, grants, health, keys, login, oauth, objects, sessions
 from gateway.admin.api.problems import (
     Problem,
     on_failure,
@@ -31,6 +31,7 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
     app = Starlette(
         routes=[
             *oauth.ROUTES,
+            *login.ROUTES,
             *grants.ROUTES,
             *objects.ROUTES,
             *sessions.ROUTES,

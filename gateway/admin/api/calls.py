@@ -168,11 +168,11 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-async def form_of(request: Request) -> dict[str, str]:
+async def form_of(request: Request, cap: int = BODY_CAP) -> dict[str, str]:
     """The body as a form. RFC 6749 3.2: a parameter given twice is an error."""
     if _kind_of(request) != "application/x-www-form-urlencoded":
         raise Problem(415, "send application/x-www-form-urlencoded")
-    body = await body_of(request)
+    body = await body_of(request, cap)
     try:
         pairs = parse_qsl(
             body.decode("utf-8"),

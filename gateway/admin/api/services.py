@@ -18,6 +18,8 @@ from gateway.identity.assertions import AgentAssertions
 from gateway.identity.client_credentials import ClientCredentials
 from gateway.identity.delegation import TOKEN_PATH, CheckDetails, TokenExchange
 from gateway.identity.grants import Grants
+from gateway.identity.login.flows import Logins
+from gateway.identity.login.throttle import LoginLimits
 from gateway.identity.oidc import Issuers
 from gateway.identity.own_jwt import OwnJwts
 from gateway.identity.signing import SigningKeys
@@ -117,6 +119,9 @@ class Services:
     """Agents that prove themselves by a key of their own."""
     signing: SigningKeys | None = None
     """None: tokens are handles only."""
+    logins: Logins | None = None
+    """None: people do not log in here."""
+    login_limits: LoginLimits = field(default_factory=LoginLimits)
     ca_pem: str = ""
     """Certificates that clients need to trust this gateway's listeners; empty: public ones."""
     credentials: CredentialDesk | None = None

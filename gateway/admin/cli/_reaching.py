@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 
 from gateway.admin.cli._checks import NOTE, OK, WRONG, Finding
 from gateway.config import IssuerObject, Objects
 from gateway.identity.jwks import IssuerKeys
 from gateway.model import Grant, Identity, Refused, Session, Target
 from gateway.protocols import discover
+from gateway.providers import saml_provider
 from gateway.proxy.limits import Limits
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.upstream import Upstream
@@ -65,7 +67,22 @@ async def _target(upstream: Upstream, objects: Objects, target: Target, name: st
     return Finding("targets", subject, OK, f"{target.host}:{target.port} let us in, {tls}")
 
 
+def _saml_issuer(one: IssuerObject) -> Finding:
+    """Nothing is asked of a SAML provider: what it signs with was given, and may have run out."""
+    try:
+        provider = saml_provider(one)
+    except (OSError, ValueError) as error:
+        return Finding("issuers", one.issuer, WRONG, str(error), "get its metadata again")
+    ends = max(certificate.not_valid_after_utc for certificate in provider.certificates)
+    if ends <= datetime.now(UTC):
+        said = f"its last certificate expired on {ends:%Y-%m-%d}"
+        return Finding("issuers", one.issuer, WRONG, said, "get its metadata again")
+    return Finding("issuers", one.issuer, OK, f"signs with certificates until {ends:%Y-%m-%d}")
+
+
 async def _issuer(one: IssuerObject) -> Finding:
+    if one.kind == "saml":
+        return _saml_issuer(one)
     try:
         keys = IssuerKeys(one.url, ca_path=str(one.ca_path) if one.ca_path else None)
         await keys.candidates(None, one.algorithms[0] if one.algorithms else "")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import ssl
@@ -94,6 +95,7 @@ def _failed(answer: httpx.Response) -> Failed:
     }.get(answer.status_code, "")
     failed = Failed(visible(str(detail)), cure, 2 if answer.status_code >= 500 else 1)
     failed.status = answer.status_code  # type: ignore[attr-defined]
+    failed.code = str(said.get("error") or "")  # type: ignore[attr-defined]
     return failed
 
 
@@ -122,8 +124,32 @@ def _client(place: Place) -> httpx.Client:
 
 
 def gateway_for(data: Path | None, env: Mapping[str, str] = os.environ) -> Gateway:
-    """The gateway named by --data, else by TRAILGATE_URL. Raises Failed."""
-    return Gateway(place_of(data, env), lambda: token_in(env))
+    """The gateway named by --data, else by TRAILGATE_URL. Raises Failed.
+
+    Its token is the environment's, else what `trailgate login` keeps for that URL.
+    """
+    place = place_of(data, env)
+    return Gateway(place, lambda: token_in(env) or kept_token(place, env))
+
+
+def login_file(place: Place, env: Mapping[str, str]) -> Path | None:
+    """Where `trailgate login` keeps the token of that gateway; None for an admin socket."""
+    if place.uds is not None:
+        return None
+    state = env.get("XDG_STATE_HOME") or ""
+    # The specification has relative paths ignored.
+    folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    name = re.sub(r"[^a-z0-9.-]+", "_", place.base_url.partition("://")[2].lower())
+    digest = hashlib.sha256(place.base_url.encode()).hexdigest()[:8]
+    return folder / "trailgate" / "logins" / f"{name[:100]}-{digest}"
+
+
+def kept_token(place: Place, env: Mapping[str, str]) -> str | None:
+    """The token of `trailgate login`, if there was one."""
+    path = login_file(place, env)
+    if path is None or not path.is_file():
+        return None
+    return token_in({"TRAILGATE_TOKEN_FILE": str(path)})
 
 
 def place_of(data: Path | None, env: Mapping[str, str]) -> Place:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where providers send the browser back to, and what SAML providers need to know of us."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.admin.api.calls import form_of
+from gateway.admin.api.login.browser import query_of
+from gateway.admin.api.login.limits import as_page, base_of, logins_of
+from gateway.admin.api.login.pages import sent_away, ticket_of
+from gateway.admin.api.problems import Problem
+from gateway.identity.saml.parsing import XML_CAP
+
+ANSWER_CAP = XML_CAP * 4 // 3 * 3 + 4096
+"""Base64, of which each character may be written as three."""
+
+
+@as_page
+async def by_code(request: Request) -> Response:
+    """GET /login/oidc/{issuer}/callback: back from an OpenID provider."""
+    base, issuer = base_of(request), request.path_params["issuer"]
+    ticket = ticket_of(request, base)
+    await logins_of(request).back_by_code(issuer, ticket, query_of(request), base)
+    # The next page has no code in its address.
+    return sent_away("/login/confirm")
+
+
+@as_page
+async def by_saml(request: Request) -> Response:
+    """POST /login/saml/{issuer}/acs: back from a SAML provider."""
+    form = await form_of(request, ANSWER_CAP)
+    if not form.get("SAMLResponse"):
+        raise Problem(400, "SAMLResponse is missing")
+    issuer = request.path_params["issuer"]
+    await logins_of(request).back_by_saml(issuer, form["SAMLResponse"], base_of(request))
+    return sent_away("/login/confirm")
+
+
+async def saml_metadata(request: Request) -> Response:
+    """GET /login/saml/{issuer}/metadata: this gateway as a service provider."""
+    text = logins_of(request).saml_metadata(request.path_params["issuer"], base_of(request))
+    if text is None:
+        raise Problem(404, "no SAML issuer has this name")
+    return Response(text, media_type="application/samlmetadata+xml")
+
+
+ROUTES = [
+    Route("/login/oidc/{issuer}/callback", by_code),
+    Route("/login/saml/{issuer}/acs", by_saml, methods=["POST"]),
+    Route("/login/saml/{issuer}/metadata", saml_metadata),
+]
