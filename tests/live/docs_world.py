@@ -33,7 +33,12 @@ NOT_RUN = {
     "/opt/trailgate/bin/pip install .": "it would install from the package index",
     "trailgate node retire --config /etc/trailgate/trailgate.yaml": "nothing would run any more",
 }
-STARTED = ("trailgate serve ", "trailgate try ", "trailgate witness --dir witness --listen ")
+STARTED = (
+    "trailgate audit open ",
+    "trailgate serve ",
+    "trailgate try ",
+    "trailgate witness --dir witness --listen ",
+)
 """What does not end by itself: the fixtures start it, by the line in the documentation."""
 FIRST_STEPS = "trailgate init --dir /etc/trailgate "
 """The block that begins so makes the world in which the others run."""

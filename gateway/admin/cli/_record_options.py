@@ -37,12 +37,18 @@ class RecordOptions:
         from gateway.record.places import Reach
 
         place: Path | str = self.data if self.data.startswith("s3://") else Path(self.data)
-        if identity is None and isinstance(place, Path):
-            default = place / "auditor" / "identity"
-            identity = default if default.is_file() else None
         return Recorded.opened(
-            place, identity, reach=Reach(self.keys, self.endpoint_url, self.region)
+            place,
+            identity or self.own_identity(),
+            reach=Reach(self.keys, self.endpoint_url, self.region),
         )
+
+    def own_identity(self) -> Path | None:
+        """The key that lies in a data folder on whose machine everything is: DATA/auditor."""
+        if self.data is None or self.data.startswith("s3://"):
+            return None
+        default = Path(self.data) / "auditor" / "identity"
+        return default if default.is_file() else None
 
 
 _OPTIONS = (

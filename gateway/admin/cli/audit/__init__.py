@@ -10,6 +10,7 @@ import click
 
 _COMMANDS: Mapping[str, str] = {
     "export": "export:export",
+    "open": "open_:open_pages",
     "query": "lake:query",
     "rebuild-lake": "lake:rebuild_lake",
     "reconcile": "reconcile:reconcile",

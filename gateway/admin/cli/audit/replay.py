@@ -55,7 +55,7 @@ def replay(
     recorded = RecordOptions(**place).opened(identity)
     if session is None and not tree:
         raise Failed("which session?", "trailgate sessions list shows them; or replay --tree")
-    chosen = _of_tree(recorded, session) if tree else [recorded.session(session or "")]
+    chosen = of_tree(recorded, session) if tree else [recorded.session(session or "")]
     _warn_of_sealed(recorded, chosen)
     told = timeline(recorded, chosen, None if output == "json" else ROWS_PER_PIECE)
     if output == "text":
@@ -69,7 +69,7 @@ def replay(
     warn_of(recorded)
 
 
-def _of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
+def of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
     """The sessions of a session's tree, of a grant and those below it, or all."""
     listed = recorded.listed()
     if what is None:
