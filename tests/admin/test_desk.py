@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from gateway.admin.cli._reading import Recorded
 from gateway.admin.cli.audit.desk.guard import COOKIE, Guard
@@ -22,6 +23,21 @@ from tests.chromium import Chromium, find_chromium
 from tests.record.recorded_story import Story, rows
 
 EVIL = "<script>document.title='owned'</script><img src=http://192.0.2.1/x onerror=alert(1)>"
+
+
+class Client:
+    """A browser without pages: cookies are kept, redirections told."""
+
+    def __init__(self, application: ASGIApp, base_url: str = "http://127.0.0.1:1") -> None:
+        transport = httpx.ASGITransport(app=application)
+        self._client = httpx.AsyncClient(transport=transport, base_url=base_url)
+        self.cookies = self._client.cookies
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return asyncio.run(self._client.get(path, headers=headers))
+
+    def post(self, path: str) -> httpx.Response:
+        return asyncio.run(self._client.post(path))
 
 
 @pytest.fixture
@@ -38,21 +54,21 @@ def desk(story: Story, verdict: dict[str, object] | None = None) -> Desk:
 
 
 @pytest.fixture
-def pages(story: Story) -> TestClient:
-    return TestClient(desk(story).application(), base_url="http://127.0.0.1:1")
+def pages(story: Story) -> Client:
+    return Client(desk(story).application())
 
 
 # --- who may see them ----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def guarded(story: Story) -> Iterator[tuple[Guard, TestClient]]:
+def guarded(story: Story) -> Iterator[tuple[Guard, Client]]:
     guard = Guard(desk(story).application())
     guard.port = 4711
-    yield guard, TestClient(guard, base_url="http://127.0.0.1:4711", follow_redirects=False)
+    yield guard, Client(guard, "http://127.0.0.1:4711")
 
 
-def test_the_address_works_once_and_for_one_browser(guarded: tuple[Guard, TestClient]) -> None:
+def test_the_address_works_once_and_for_one_browser(guarded: tuple[Guard, Client]) -> None:
     guard, client = guarded
     assert client.get("/").status_code == 403
     assert client.get("/?token=wrong").status_code == 403
@@ -69,9 +85,7 @@ def test_the_address_works_once_and_for_one_browser(guarded: tuple[Guard, TestCl
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:4711", "127.0.0.1", "[::1]:4711",
                                   "127.0.0.1:4712", "127.0.0.1.evil.example:4711", ""])  # fmt: skip
-def test_another_name_for_this_machine_is_refused(
-    guarded: tuple[Guard, TestClient], host: str
-) -> None:
+def test_another_name_for_this_machine_is_refused(guarded: tuple[Guard, Client], host: str) -> None:
     """DNS rebinding: the browser asks us, believing that we are that site."""
     guard, client = guarded
     answer = client.get(guard.address, headers={"host": host})
@@ -79,7 +93,7 @@ def test_another_name_for_this_machine_is_refused(
     assert client.get(guard.address).status_code == 303
 
 
-def test_every_answer_forbids_scripts_and_other_places(guarded: tuple[Guard, TestClient]) -> None:
+def test_every_answer_forbids_scripts_and_other_places(guarded: tuple[Guard, Client]) -> None:
     guard, client = guarded
     client.get(guard.address)
     for path in ("/", "/desk.css", "/nothing", "/session/nothing"):
@@ -92,7 +106,7 @@ def test_every_answer_forbids_scripts_and_other_places(guarded: tuple[Guard, Tes
 # --- what stands on them -------------------------------------------------------------------------
 
 
-def test_sessions_are_listed_and_narrowed(story: Story, pages: TestClient) -> None:
+def test_sessions_are_listed_and_narrowed(story: Story, pages: Client) -> None:
     listed = pages.get("/").text
     assert story.reader.id[:8] in listed and story.writer.id[:8] in listed
     for query, there in (
@@ -105,17 +119,17 @@ def test_sessions_are_listed_and_narrowed(story: Story, pages: TestClient) -> No
         assert (f"/session/{story.reader.id}" in found) is there, query
 
 
-def test_a_session_shows_statements_results_and_decisions(story: Story, pages: TestClient) -> None:
+def test_a_session_shows_statements_results_and_decisions(story: Story, pages: Client) -> None:
     shown = pages.get(f"/session/{story.reader.id}").text
     for text in ("select name", "Ada", "drop table t", "deny", "alice", "127.0.0.1:5000"):
         assert text in shown
     assert "/timeline/" in shown
     sealed = Desk(Recorded.opened(story.data), "", lambda: None).application()
-    closed = TestClient(sealed).get(f"/session/{story.reader.id}").text
+    closed = Client(sealed).get(f"/session/{story.reader.id}").text
     assert "Ada" not in closed and "--identity" in closed
 
 
-def test_a_tree_of_agents_is_one_timeline(story: Story, pages: TestClient) -> None:
+def test_a_tree_of_agents_is_one_timeline(story: Story, pages: Client) -> None:
     tree = pages.get("/agents").text
     assert tree.index("alice") < tree.index("boss") < tree.index("reader")
     line = pages.get(f"/timeline/{story.reader.id}").text
@@ -129,20 +143,20 @@ def test_the_verdict_stands_on_every_page(story: Story) -> None:
         "gaps": [], "unresolved": [], "defects": [
             {"object": "seg/gw1/x", "kind": "digest", "detail": "has another SHA-256"}],
     }  # fmt: skip
-    client = TestClient(desk(story, found).application())
+    client = Client(desk(story, found).application())
     assert "not sound" in client.get("/").text
     assert "has another SHA-256" in client.get("/verification").text
-    waiting = TestClient(desk(story).application()).get("/verification").text
+    waiting = Client(desk(story).application()).get("/verification").text
     assert "Verifying" in waiting and 'http-equiv="refresh"' in waiting
 
 
-def test_what_is_not_there_is_told(pages: TestClient) -> None:
+def test_what_is_not_there_is_told(pages: Client) -> None:
     for path in ("/session/aaaa", "/timeline/aaaa"):
         answer = pages.get(path)
         assert answer.status_code == 404 and "no session begins" in answer.text
 
 
-def test_recorded_text_is_text(story: Story, pages: TestClient) -> None:
+def test_recorded_text_is_text(story: Story, pages: Client) -> None:
     for path in (f"/session/{story.reader.id}", f"/timeline/{story.reader.id}"):
         shown = pages.get(path).text
         assert "<script" not in shown and "<img" not in shown
