@@ -300,6 +300,10 @@ async def _everything(settings: Settings, base: Base, store: Database) -> tuple[
 def closed_to_objects(settings: Settings) -> tuple[Path, ...]:
     """Where the gateway's own keys lie: no object may have them read as a secret."""
     own = [settings.data, settings.store_place, settings.tls.key_path, settings.file]
+    own.append(settings.master_key.token_path)
+    for source in (settings.master_key_source, *settings.master_key.previous):
+        if source.kind == "file":
+            own.append(Path(source.name))
     return tuple(path.resolve() for path in own if isinstance(path, Path))
 
 

@@ -120,15 +120,15 @@ def plain(node: yaml.Node) -> Any:
 # --- secrets -------------------------------------------------------------------------------------
 
 
-def secret_keys(kind: str) -> frozenset[str]:
-    """The members of a kind's documents that hold a secret."""
+def secret_keys(kind: str, of: type[Secret] = Secret) -> frozenset[str]:
+    """The members of a kind's documents that hold a secret (or, as PublicKey, a public key)."""
     if kind not in KINDS:
         return frozenset()
     hints = get_type_hints(KINDS[kind])
     return frozenset(
         key_of(item)
         for item in dataclasses.fields(KINDS[kind])
-        if Secret in (hints[item.name], *get_args(hints[item.name]))
+        if of in (hints[item.name], *get_args(hints[item.name]))
     )
 
 

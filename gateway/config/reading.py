@@ -43,14 +43,14 @@ FILE_CAP = 4 << 20
 T = TypeVar("T")
 
 
-class _CoreLoader(yaml.SafeLoader):
+class CoreLoader(yaml.SafeLoader):
     """PyYAML speaks YAML 1.1; only its implicit types differ from 1.2 core."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
 
 for _name, _pattern, _first in _CORE:
-    _CoreLoader.add_implicit_resolver(
+    CoreLoader.add_implicit_resolver(
         TAG + _name, _pattern, ["" if letter == "\0" else letter for letter in _first]
     )
 
@@ -142,7 +142,7 @@ class Reader:
         if text is None:
             return []
         try:
-            return [node for node in yaml.compose_all(text, _CoreLoader) if node is not None]
+            return [node for node in yaml.compose_all(text, CoreLoader) if node is not None]
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = Place(str(self.path), mark.line + 1, mark.column + 1) if mark else self._top()

@@ -32,16 +32,28 @@ class Rights:
             return True
         if caller.chain or caller.narrowing:
             return False
-        objects = self._objects()
         return any(
-            _gives(access, right, target) and _is_of(caller, access, objects)
-            for access in objects.accesses.values()
+            target is None or any(fnmatchcase(target, one) for one in access.targets)
+            for access in self._giving(caller, right)
         )
 
+    def everywhere(self, caller: Grant | None, right: Right) -> bool:
+        """Whether a caller has a right on all targets: what belongs to no target needs that."""
+        return self.may(caller, right) and (
+            caller is None or any("*" in one.targets for one in self._giving(caller, right))
+        )
 
-def _gives(access: AccessObject, right: Right, target: str | None) -> bool:
-    given = right in access.may or ("admin" in access.may and right in OF_ADMIN)
-    return given and (target is None or any(fnmatchcase(target, one) for one in access.targets))
+    def _giving(self, caller: Grant, right: Right) -> list[AccessObject]:
+        objects = self._objects()
+        return [
+            access
+            for access in objects.accesses.values()
+            if _gives(access, right) and _is_of(caller, access, objects)
+        ]
+
+
+def _gives(access: AccessObject, right: Right) -> bool:
+    return right in access.may or ("admin" in access.may and right in OF_ADMIN)
 
 
 def _is_of(caller: Grant, access: AccessObject, objects: Objects) -> bool:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from gateway.admin.api.calls import admin_only, caller_of, json_of, label_of, services_of
 from gateway.admin.api.problems import Problem
+from gateway.declare.rights import Right
 from gateway.identity.delegation import BOUNDS, LONGEST
 from gateway.identity.tree import grant_tree, rfc3339
 from gateway.model import Grant, Identity
@@ -51,15 +52,18 @@ def _identity(identity: Identity) -> dict[str, str]:
 
 
 async def tree(request: Request) -> Response:
-    """GET /api/v1/grants: the caller's subtree; an admin's is everything."""
+    """GET /api/v1/grants: the caller's subtree; with read_sessions or operate everywhere, all."""
     caller = await caller_of(request)
-    grants = services_of(request).grants
+    grants, rights = services_of(request).grants, services_of(request).rights
+    if any(rights.everywhere(caller, right) for right in ("read_sessions", "operate")):
+        caller = None
     return JSONResponse(grant_tree(await grants.visible(caller), grants.now()))
 
 
 async def revoke(request: Request) -> Response:
-    """DELETE /api/v1/grants/ID, by an ancestor or an admin; again is no error."""
-    caller = await _governing_caller(request)
+    """DELETE /api/v1/grants/ID, by an ancestor, or by the right operate everywhere; again is no
+    error."""
+    caller = await _governing_caller(request, "operate")
     grant_id = request.path_params["id"]
     by = label_of(caller)
     revoked = await services_of(request).grants.revoke(grant_id, by, "revoked by " + by)
@@ -84,14 +88,15 @@ async def renew_lease(request: Request) -> Response:
     )
 
 
-async def _governing_caller(request: Request) -> Grant | None:
-    """The caller, if it stands above the grant named. To others the grant does not exist."""
+async def _governing_caller(request: Request, right: Right | None = None) -> Grant | None:
+    """The caller, if it stands above the grant named, or has `right` everywhere. To others the
+    grant does not exist."""
     caller = await caller_of(request)
-    grants = services_of(request).grants
-    grant_id = request.path_params["id"]
+    services = services_of(request)
+    grants, grant_id = services.grants, request.path_params["id"]
     known = (
         await grants.store.grant_by_id(grant_id) is not None
-        if caller is None
+        if caller is None or (right and services.rights.everywhere(caller, right))
         else await grants.governs(caller, grant_id)
     )
     if not known:

@@ -12,19 +12,22 @@ from starlette.routing import Route
 
 from gateway.admin.api.calls import caller_of, label_of, services_of
 from gateway.admin.api.problems import Problem
+from gateway.declare.rights import Right
 from gateway.model import Grant
 
 
 async def live(request: Request) -> Response:
-    """GET /api/v1/sessions: open sessions of the caller and of all below it."""
-    return JSONResponse(await _visible(request, await caller_of(request)))
+    """GET /api/v1/sessions: open sessions of the caller and of all below it, and others' by the
+    right read_sessions or operate on their target."""
+    caller = await caller_of(request)
+    return JSONResponse(await _visible(request, caller, "read_sessions", "operate"))
 
 
 async def kill(request: Request) -> Response:
-    """DELETE /api/v1/sessions/ID, by an admin or by one in its chain."""
+    """DELETE /api/v1/sessions/ID, by one in its chain, or by the right operate on its target."""
     caller = await caller_of(request)
     session_id = request.path_params["id"]
-    seen = [session["id"] for session in await _visible(request, caller)]
+    seen = [session["id"] for session in await _visible(request, caller, "operate")]
     sessions = services_of(request).sessions
     if session_id not in seen or not sessions.kill_session(
         session_id, f"killed by {label_of(caller)}"
@@ -33,13 +36,21 @@ async def kill(request: Request) -> Response:
     return JSONResponse({"killed": session_id})
 
 
-async def _visible(request: Request, caller: Grant | None) -> list[Mapping[str, Any]]:
+async def _visible(
+    request: Request, caller: Grant | None, *rights: Right
+) -> list[Mapping[str, Any]]:
     services = services_of(request)
     sessions = list(services.sessions.live())
     if caller is None:
         return sessions
     below = {stored.grant.id for stored in await services.grants.visible(caller)}
-    return [session for session in sessions if session["grant"] in below]
+    may = services.rights.may
+    return [
+        session
+        for session in sessions
+        if session["grant"] in below
+        or any(may(caller, right, session["target"]) for right in rights)
+    ]
 
 
 ROUTES = [

@@ -90,13 +90,26 @@ def _failed(answer: httpx.Response) -> Failed:
     cure = {
         401: "set TRAILGATE_TOKEN or TRAILGATE_TOKEN_FILE to a token that is in force",
         403: "ask someone who may, or use --data DIR on the gateway's own machine",
-        404: "check the id: trailgate grants list, trailgate sessions list",
+        404: "check the name or id: trailgate get, grants list, sessions list",
+        409: "trailgate get KIND NAME shows who manages an object",
+        422: "correct what is named above",
         503: "try again; `trailgate doctor` on the gateway's machine names what is down",
     }.get(answer.status_code, "")
-    failed = Failed(visible(str(detail)), cure, 2 if answer.status_code >= 500 else 1)
+    told = "\n".join([visible(str(detail)), *_mistakes(said.get("errors"))])
+    failed = Failed(told, cure, 2 if answer.status_code >= 500 else 1)
     failed.status = answer.status_code  # type: ignore[attr-defined]
     failed.code = str(said.get("error") or "")  # type: ignore[attr-defined]
     return failed
+
+
+def _mistakes(errors: object) -> list[str]:
+    """The mistakes that a problem names, a line each."""
+    lines = []
+    for one in errors if isinstance(errors, list) else ():
+        place = one.get("object") or f"{one.get('file')}:{one.get('line')}"
+        cure = f"; {one['cure']}" if one.get("cure") else ""
+        lines.append("  " + visible(f"{place}{one.get('pointer') or ''}: {one['detail']}{cure}"))
+    return lines
 
 
 def status_of(failed: Failed) -> int | None:
