@@ -293,6 +293,7 @@ def load_settings(path: Path, text: str | None = None) -> tuple[Settings, tuple[
         _check_evidence(reader, settings, nodes[0])
     if reader.mistakes or not isinstance(settings, Settings):
         raise ConfigError(reader.mistakes)
+    object.__setattr__(settings, "file", path.absolute())  # frozen for everybody else
     return settings, tuple(reader.warnings)
 
 
