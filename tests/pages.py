@@ -14,10 +14,12 @@ CLIENTS = ROOT / "docs" / "clients.md"
 CLOUD = ROOT / "docs" / "cloud.md"
 AUDITORS = ROOT / "docs" / "auditors.md"
 CREDENTIALS = ROOT / "docs" / "credentials.md"
+OBJECTS = ROOT / "docs" / "objects.md"
+API = ROOT / "docs" / "api.md"
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 
-OURS = [README, OPERATIONS, CLIENTS, AUDITORS, CREDENTIALS, ARCHITECTURE]
+OURS = [README, OPERATIONS, CLIENTS, AUDITORS, CREDENTIALS, OBJECTS, API, ARCHITECTURE]
 OURS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 """The pages that these tests hold to every rule; the others have tests of their own, too."""
 GATEWAY = ROOT / "gateway"

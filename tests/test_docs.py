@@ -45,8 +45,9 @@ from gateway.ship.spool import Spool
 from gateway.verify.findings import Findings
 from tests.identity.saml_signing import idp_metadata
 from tests.pages import (
+    API,
     AUDITORS,
-    CLIENTS,
+    OBJECTS,
     OPERATIONS,
     OURS,
     Table,
@@ -116,7 +117,7 @@ def test_the_settings_have_the_rest_of_the_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_of_an_object_stands_there_with_its_default(kind: str) -> None:
-    found = [one for one in tables(OPERATIONS) if one.heading.startswith(f"`{kind}`:")]
+    found = [one for one in tables(OBJECTS) if one.heading.startswith(f"`{kind}`:")]
     check_fields(found[0], KINDS[kind])
     if kind == "target":
         check_fields(found[1], OPTIONS["postgresql"])
@@ -132,7 +133,7 @@ def test_every_field_of_an_object_stands_there_with_its_default(kind: str) -> No
 
 
 def test_no_other_kind_of_object_is_described() -> None:
-    headings = [one.heading for one in tables(OPERATIONS) if one.heading.startswith("`")]
+    headings = [one.heading for one in tables(OBJECTS) if one.heading.startswith("`")]
     described = {words(one)[0] for one in headings if ":" in one}
     assert described == set(KINDS)
 
@@ -175,7 +176,8 @@ def keys_of(node: Any) -> set[str]:
 def test_every_key_stands_in_an_example() -> None:
     shown = {
         key
-        for block in blocks(OPERATIONS, "yaml")
+        for page in (OPERATIONS, OBJECTS)
+        for block in blocks(page, "yaml")
         for document in yaml.safe_load_all(block.text)
         for key in keys_of(document)
     }
@@ -216,7 +218,7 @@ def test_what_the_api_offers_is_listed() -> None:
         methods = set(route.methods or ()) - {"HEAD"}  # type: ignore[attr-defined]
         if route.path not in health:  # type: ignore[attr-defined]
             offered |= {f"{method} {route.path_format}" for method in methods}  # type: ignore[attr-defined]
-    told = {words(row[0])[0] for row in table(CLIENTS, "The API", "call").rows}
+    told = {words(row[0])[0] for row in table(API, "Calls", "call").rows}
     assert told == offered
     assert health <= set(re.findall(r"GET (/\w+)", OPERATIONS.read_text("utf-8")))
 

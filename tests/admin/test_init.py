@@ -39,7 +39,7 @@ def test_what_it_writes_loads_unchanged_and_without_a_warning(folder: Path) -> N
 
 def test_its_settings_are_the_defaults_but_for_what_must_be_said(folder: Path) -> None:
     settings, _ = load_settings(folder / "trailgate.yaml")
-    said = {"data", "listeners", "objects", "policies", "master_key"}
+    said = {"data", "listeners", "objects", "policies", "master_key", "file"}
     bare = Settings(data=settings.data)
     for item in dataclasses.fields(Settings):
         if item.name not in said:

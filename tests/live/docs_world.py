@@ -24,7 +24,17 @@ import psycopg
 
 from gateway.admin.cli.demo.postgres_server import PostgresServer
 from tests.live.gateway_process import Gateway, command_json
-from tests.pages import AUDITORS, CLIENTS, CREDENTIALS, OPERATIONS, README, Block, blocks
+from tests.pages import (
+    API,
+    AUDITORS,
+    CLIENTS,
+    CREDENTIALS,
+    OBJECTS,
+    OPERATIONS,
+    README,
+    Block,
+    blocks,
+)
 
 NOT_RUN = {
     "make demo": "test_demo.py plays the story; make would install what is installed here",
@@ -158,14 +168,14 @@ def to_run(block: Block) -> list[str]:
 
 def lines_of(begin: str) -> list[str]:
     """Every line of an example that begins so."""
-    pages = (README, CLIENTS, CREDENTIALS, AUDITORS, OPERATIONS)
+    pages = (README, CLIENTS, CREDENTIALS, AUDITORS, OPERATIONS, OBJECTS, API)
     every = [line for page in pages for one in blocks(page, "sh") for line in one.text.splitlines()]
     return [line for line in every if line.startswith(begin)]
 
 
 EXAMPLES = [
     block
-    for page in (README, OPERATIONS, CLIENTS, CREDENTIALS, AUDITORS)
+    for page in (README, OPERATIONS, CLIENTS, CREDENTIALS, OBJECTS, API, AUDITORS)
     for block in blocks(page, "sh")
 ]
 
