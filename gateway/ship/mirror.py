@@ -22,6 +22,7 @@ class MirrorStore(Interface):
     async def publish_bytes(self, object_name: str, body: bytes) -> None: ...
     async def overwrite(self, object_name: str, body: bytes) -> None: ...
     async def names(self, below: str) -> set[str]: ...
+    async def find(self, object_name: str) -> bytes | None: ...
     async def wraps(self, session: str) -> dict[str, bytes]: ...
     async def erase_keys(self, session: str) -> None: ...
 
@@ -82,6 +83,8 @@ class LogMirror:
 
     async def _pass(self) -> None:
         if self._shipped is None:
+            for log in self._logs():
+                await self._require_ours(log)
             # What an earlier process shipped; a name that is there was verified when it was put.
             self._shipped = await self._store.names("log/") | await self._store.names("policy/")
             self._shipped |= await self._store.names("keys/")
@@ -90,6 +93,26 @@ class LogMirror:
         await self._immutable(self._beside())
         for log, head in heads:
             await self._mirror_log(log, head)
+
+    async def _require_ours(self, log: Path) -> None:
+        """What the store has of a log must be ours: names alone would not tell, and `checkpoint`
+        would be written over. Raises ShipConflict."""
+        name = _below(self._evidence, log)
+        head = await self._store.find(f"{name}/checkpoint")
+        if head is None:
+            return
+        size = head.split(b"\n", 2)[1].decode("ascii", "replace")
+        ours = log / "checkpoints" / size
+        if not size.isdigit() or not ours.is_file():
+            raise ShipConflict(
+                f"{name}: the store has a checkpoint of {size} leaves, and it is not here: this "
+                "data folder is an older state or a copy; restore it, or start a new node"
+            )
+        if await asyncio.to_thread(ours.read_bytes) != head:
+            raise ShipConflict(
+                f"{name}: the store has another checkpoint of {size} leaves: two gateways write "
+                "this log with one key; stop one of them, and give it a node of its own"
+            )
 
     def _logs(self) -> list[Path]:
         return sorted(path.parent for path in self._evidence.glob("log/*/*/checkpoint"))

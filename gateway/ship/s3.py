@@ -19,7 +19,7 @@ from gateway.ship.digest import require_digest, require_name
 MOST_BYTES = 5 * 1024**3
 """S3's limit for one put. Multipart uploads have no SHA-256 of the whole, so they are not used."""
 
-MOST_WRAP = 65536
+MOST_SMALL = 65536
 
 _MOST_SMALL = 1 << 20
 T = TypeVar("T")
@@ -110,6 +110,10 @@ class S3Publisher:
     async def names(self, below: str) -> set[str]:
         """The names of all objects below `below`, which ends with a slash."""
         return await self._off_the_loop(lambda: self._names(below))
+
+    async def find(self, object_name: str) -> bytes | None:
+        """A small object; None when it is not there. Raises ShipFailed."""
+        return await self._off_the_loop(lambda: self._find(object_name))
 
     async def wraps(self, session: str) -> dict[str, bytes]:
         """The wrapped keys of a session, by their names below keys/. Raises ShipFailed."""
@@ -224,11 +228,23 @@ class S3Publisher:
         found = (item["Key"] for page in pages for item in page.get("Contents", []))
         return {below + key[len(start) :] for key in found}
 
+    def _find(self, name: str) -> bytes | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            with self._client.get_object(**self._place(name))["Body"] as body:
+                data: bytes = body.read(MOST_SMALL)
+                return data
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+
     def _wraps(self, session: str) -> dict[str, bytes]:
         found = {}
         for name in self._names(f"keys/{session}/"):
             with self._client.get_object(**self._place(name))["Body"] as body:
-                found[name.removeprefix("keys/")] = body.read(MOST_WRAP)
+                found[name.removeprefix("keys/")] = body.read(MOST_SMALL)
         return found
 
     def _erase_keys(self, session: str) -> None:

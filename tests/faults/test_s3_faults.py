@@ -19,7 +19,7 @@ from gateway.ship.s3 import S3Options, S3Publisher
 from tests.faults.auditor import until
 from tests.faults.shipped_place import LOCK, ShippedPlace, make_buckets
 from tests.faults.strict_s3 import EVIDENCE, KEYS, Asked, StrictS3
-from tests.faults.test_erasing import closed_session, settled
+from tests.faults.test_erasing import SECRET, closed_session, settled
 
 pytestmark = pytest.mark.fault
 
@@ -65,7 +65,10 @@ async def test_all_is_locked_and_checked_and_no_right_to_delete_is_needed(
     async with place.running() as recorder:
         await recorder.policy_in_force("p", b"policy: p\n")
         await work(recorder)
+        await closed_session(recorder)
     assert_shipped(place)
+    for asked in place.s3.seen:
+        assert SECRET[:40] not in asked.body and b"trailgate-identity" not in asked.body
     changing = ("/checkpoint", ".p/")
     for put in place.s3.puts():
         may_change = put.key.endswith(changing[0]) or changing[1] in put.key
@@ -130,6 +133,31 @@ async def test_wrong_bytes_are_found_before_a_leaf_says_that_they_are_stored(
     )
     assert b'"type":"segment"' not in entries
     assert "stray" in {defect.kind for defect in place.verify_bucket().defects}
+
+
+async def test_one_segment_that_cannot_be_published_keeps_no_other_back(
+    place: ShippedPlace,
+) -> None:
+    bad: list[str] = []
+
+    def first(asked: Asked) -> str:
+        if asked.method == "PUT" and "/seg/" in asked.key and not bad:
+            bad.append(asked.key)
+        return "other" if asked.method == "PUT" and asked.key in bad else ""
+
+    place.s3.fault = first
+    async with place.running(10.0) as recorder:
+        for _ in range(3):
+            await work(recorder, 1)
+            before = recorder._journal.next_number
+            recorder._journal._aged()
+            await until(lambda before=before: recorder._journal.next_number > before)  # type: ignore[misc]
+        await until(lambda: recorder._shipper.published >= 2)
+        assert recorder._shipper.failures == 1
+    findings = place.verify_bucket()
+    # What is in it is missed; it is the object of no leaf.
+    strays = {one.object for one in findings.defects if one.kind == "stray"}
+    assert strays == {bad[0].removeprefix("site/evidence/")}
 
 
 async def test_a_store_that_lies_about_checksums_needs_to_be_read_back(s3: StrictS3) -> None:

@@ -31,6 +31,9 @@ class Bucket:
         self.objects[object_name] = body
         self.order.append(object_name)
 
+    async def find(self, object_name: str) -> bytes | None:
+        return self.objects.get(object_name)
+
     async def names(self, below: str) -> set[str]:
         return {name for name in self.objects if name.startswith(below)}
 

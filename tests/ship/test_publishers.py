@@ -158,6 +158,10 @@ async def test_a_mirror_cut_at_any_put_leaves_no_checkpoint_without_its_tiles(
         async def overwrite(self, object_name: str, body: bytes) -> None:
             await self.publish_bytes(object_name, body)
 
+        async def find(self, object_name: str) -> bytes | None:
+            known = object_name in self.stored
+            return (corpus.root / object_name).read_bytes() if known else None
+
         async def names(self, below: str) -> set[str]:
             return {name for name in self.stored if name.startswith(below)}
 
