@@ -186,6 +186,7 @@ def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
         signing=parts.signing,
         ca_pem=ca.read_text("utf-8") if ca else "",
         credentials=parts.custody,
+        noted=parts.recorder.noted.write,
     )
 
 

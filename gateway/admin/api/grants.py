@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from gateway.admin.api.calls import admin_only, caller_of, json_of, label_of, services_of
 from gateway.admin.api.problems import Problem
+from gateway.admin.api.reads import note_read
 from gateway.declare.rights import Right
 from gateway.identity.delegation import BOUNDS, LONGEST
 from gateway.identity.tree import grant_tree, rfc3339
@@ -55,9 +56,10 @@ async def tree(request: Request) -> Response:
     """GET /api/v1/grants: the caller's subtree; with read_sessions or operate everywhere, all."""
     caller = await caller_of(request)
     grants, rights = services_of(request).grants, services_of(request).rights
-    if any(rights.everywhere(caller, right) for right in ("read_sessions", "operate")):
-        caller = None
-    return JSONResponse(grant_tree(await grants.visible(caller), grants.now()))
+    everywhere = any(rights.everywhere(caller, right) for right in ("read_sessions", "operate"))
+    found = await grants.visible(None if everywhere else caller)
+    note_read(request, caller, "grants", len(found))
+    return JSONResponse(grant_tree(found, grants.now()))
 
 
 async def revoke(request: Request) -> Response:

@@ -125,6 +125,8 @@ class Services:
     ca_pem: str = ""
     """Certificates that clients need to trust this gateway's listeners; empty: public ones."""
     credentials: CredentialDesk | None = None
+    noted: Callable[[Mapping[str, Any]], object] = lambda event: None
+    """Takes what happened here outside of sessions, for the node's record."""
 
     def exchange(self) -> TokenExchange:
         """The token exchange, whose actor tokens are made for this API's own endpoint."""

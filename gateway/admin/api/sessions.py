@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from gateway.admin.api.calls import caller_of, label_of, services_of
 from gateway.admin.api.problems import Problem
+from gateway.admin.api.reads import note_read
 from gateway.declare.rights import Right
 from gateway.model import Grant
 
@@ -20,7 +21,9 @@ async def live(request: Request) -> Response:
     """GET /api/v1/sessions: open sessions of the caller and of all below it, and others' by the
     right read_sessions or operate on their target."""
     caller = await caller_of(request)
-    return JSONResponse(await _visible(request, caller, "read_sessions", "operate"))
+    found = await _visible(request, caller, "read_sessions", "operate")
+    note_read(request, caller, "sessions", len(found))
+    return JSONResponse(found)
 
 
 async def kill(request: Request) -> Response:
