@@ -85,6 +85,7 @@ def _explained(duckdb: Any, limits: Limits) -> Iterator[None]:
 
 
 def _prepare(link: Any, lake: StoredLake, limits: Limits) -> None:
+    link.execute("SET enable_progress_bar = false")
     link.execute(f"SET memory_limit = '{limits.memory_mib}MiB'")
     link.execute("SET temp_directory = ''")
     for uid, name in CLASSES.items():

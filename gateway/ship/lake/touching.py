@@ -27,7 +27,7 @@ def touched_rows(
                 for group in _groups(file.metadata, relation):
                     found = file.read_row_group(group)
                     if relation is not None:
-                        found = found.filter(_fits(compute, relation))
+                        found = found.filter(_fits(compute, found, relation))
                     yield from found.to_pylist()
         except (OSError, lake_module("pyarrow").ArrowException) as error:
             raise LakeFailed(f"{path}: {error}", "trailgate audit rebuild-lake") from error
@@ -42,9 +42,9 @@ def _groups(metadata: Any, relation: str | None) -> Iterator[int]:
             yield number
 
 
-def _fits(compute: Any, relation: str) -> Any:
-    column = "object" if "." in relation else "relation"
-    named = compute.field(column) == relation
+def _fits(compute: Any, table: Any, relation: str) -> Any:
+    """A mask, not an expression: those bring in an engine that starts slowly."""
+    named = compute.equal(table["object" if "." in relation else "relation"], relation)
     # A relation whose name has a dot in it, as the statement wrote it.
-    exact = compute.field("object") == relation
-    return (named | exact) & (compute.field("access") != "call")
+    exact = compute.equal(table["object"], relation)
+    return compute.and_(compute.or_(named, exact), compute.not_equal(table["access"], "call"))

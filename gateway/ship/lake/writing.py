@@ -259,6 +259,7 @@ def sorted_index(unsorted: Path, root: Path) -> int:
     paths = sorted(unsorted.rglob("*.parquet"))
     link = duckdb.connect(":memory:")
     try:
+        link.execute("SET enable_progress_bar = false")
         link.execute(f"SET memory_limit = '{_SORT_MEMORY}'")
         link.execute("SET temp_directory = ?", [str(unsorted / "spilled")])
         for path in paths:

@@ -11,15 +11,11 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.admin.cli._activities import Activity, Texts, activities_of
-from gateway.admin.cli._proved import proved
-from gateway.admin.cli._reading import Recorded
 from gateway.admin.cli._record_options import RecordOptions, record_options, warn_of
-from gateway.admin.cli.audit._origins import Origins
 from gateway.admin.cli.audit.who import written
 from gateway.admin.cli.options import output_option
 from gateway.admin.cli.output import Failed, json_text, print_json, table, visible
@@ -32,6 +28,12 @@ from gateway.ship.lake import (
     query_lake,
     write_lake,
 )
+
+if TYPE_CHECKING:
+    from gateway.admin.cli._activities import Activity
+    from gateway.admin.cli._reading import Recorded
+
+# What reads the evidence is imported where it is read: an answer from a lake shall not wait for it.
 
 _LOCAL = Partition()
 _MOST_SHOWN = 100_000
@@ -113,6 +115,8 @@ def query(
         return
     recorded = options.opened()
     if demanded:
+        from gateway.admin.cli._proved import proved
+
         proved(options).demand(None)
     with tempfile.TemporaryDirectory(prefix="trailgate-lake-") as folder:
         built = Path(folder) / "lake"
@@ -129,6 +133,9 @@ def _build(
     texts: bool = False,
     partition: Partition = _LOCAL,
 ) -> tuple[int, int]:
+    from gateway.admin.cli._proved import proved
+    from gateway.admin.cli.audit._origins import Origins
+
     try:
         lake_module("pyarrow")
         verdict, origins = proved(options), Origins(options)
@@ -146,6 +153,8 @@ def _build(
 
 def activities(recorded: Recorded, *, texts: bool = False) -> Iterator[Activity]:
     """Every activity of the record, a session after the other; with `texts`, in full."""
+    from gateway.admin.cli._activities import Texts, activities_of
+
     listed = recorded.listed()
     for number, one in enumerate(listed, 1):
         if sys.stderr.isatty() and number % 100 == 0:
