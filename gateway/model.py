@@ -55,6 +55,8 @@ class Hop:
     identity: Identity | None = None
     grant: str = ""
     isolation: str = "none"
+    groups: tuple[str, ...] = ()
+    """Of a proved actor, by its own token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ class Grants:
             id=grant_id,
             origin=parent.origin,
             groups=parent.groups,
-            chain=(*parent.chain, Hop(hop.name, hop.proved, hop.identity, grant_id, hop.isolation)),
+            chain=(*parent.chain, replace(hop, grant=grant_id, groups=tuple(actor_groups))),
             narrowing=parent.narrowing if narrowing is None else (*parent.narrowing, narrowing),
             parent=parent.id,
             root=parent.root,

@@ -94,7 +94,6 @@ def matching(
 
 
 def _matches(match: Mapping[str, Any], grant: Grant, depth: int, target: Target, user: str) -> bool:
-    actor = grant.actor_groups if depth == len(grant.chain) else ()
     values: dict[str, tuple[str, ...]] = {
         "targets": (target.name,),
         "groups": grant.groups,
@@ -102,7 +101,7 @@ def _matches(match: Mapping[str, Any], grant: Grant, depth: int, target: Target,
         "issuers": (grant.origin.issuer,),
         "kinds": (grant.origin.kind,),
         "users": (user,),
-        "actor.groups": actor,
+        "actor.groups": _actor_groups(grant, depth),
     }
     for key, wanted in match.items():
         if key == "labels":
@@ -111,6 +110,14 @@ def _matches(match: Mapping[str, Any], grant: Grant, depth: int, target: Target,
         elif not any(_same(key, value, wanted) for value in values[key]):
             return False
     return True
+
+
+def _actor_groups(grant: Grant, depth: int) -> tuple[str, ...]:
+    """Of the actor that this prefix ends in: what its groups deny it is denied below it too."""
+    if not depth:
+        return ()
+    hop = grant.chain[depth - 1]
+    return hop.groups or (grant.actor_groups if depth == len(grant.chain) else ())
 
 
 def _same(key: str, value: str, wanted: tuple[str, ...]) -> bool:

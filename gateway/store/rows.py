@@ -64,5 +64,6 @@ def from_row(row: Row) -> StoredGrant:
 
 
 def _hop(document: dict[str, Any]) -> Hop:
-    identity = document["identity"]
-    return Hop(**{**document, "identity": Identity(**identity) if identity else None})
+    identity, groups = document["identity"], tuple(document.get("groups", ()))
+    known = Identity(**identity) if identity else None
+    return Hop(**{**document, "identity": known, "groups": groups})
