@@ -101,6 +101,8 @@ class StoredGrant:
     good_until: float | None = None
     """The provider must have confirmed the root's login again by then; until it does, the tree is
     suspended. None: it is not asked."""
+    flaw: str = ""
+    """Why the grant cannot stand below its ancestors as they are kept; empty: it can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,6 +279,11 @@ class Grants:
                 f"grant {grant.id} was revoked by {stored.revoked_by or 'another call just now'}",
                 code="revoked",
             )
+        if stored.flaw:
+            raise refused(
+                f"the grant's chain does not hold: {stored.flaw}",
+                f"grant {grant.id}: its row in the store was changed",
+            )
         if grant.expires_at <= now:
             cause = f"grant {grant.id} expired {now - grant.expires_at:.0f} s ago"
             raise refused("the grant has expired: get a new token", cause, code="expired")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +35,7 @@ def grant_document(stored: StoredGrant, now: float) -> dict[str, Any]:
         "parent": grant.parent,
         "actor": grant.labels[-1],
         "proved": grant.chain[-1].proved if grant.chain else True,
+        "depth": len(grant.chain),
         "isolation": grant.chain[-1].isolation if grant.chain else "none",
         "origin": grant.origin.label,
         "issuer": grant.origin.issuer,
@@ -51,12 +52,19 @@ def grant_document(stored: StoredGrant, now: float) -> dict[str, Any]:
     }
 
 
-def grant_tree(stored: Sequence[StoredGrant], now: float) -> list[dict[str, Any]]:
-    """Grants (parents first) nested under `children`; those whose parent is not given are tops."""
+def grant_tree(
+    stored: Sequence[StoredGrant], now: float, sessions: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
+    """Grants (parents first) nested under `children`; those whose parent is not given are tops.
+
+    `sessions`: how many are open here, by grant.
+    """
+    live = sessions or {}
     documents: dict[str, dict[str, Any]] = {}
     tops: list[dict[str, Any]] = []
     for one in stored:
-        document = {**grant_document(one, now), "children": []}
+        document = grant_document(one, now)
+        document |= {"sessions": live.get(one.grant.id, 0), "children": []}
         documents[one.grant.id] = document
         above = documents.get(one.grant.parent or "")
         (tops if above is None else above["children"]).append(document)

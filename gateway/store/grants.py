@@ -8,12 +8,14 @@ from dataclasses import replace
 
 from gateway.model import Grant, StoredGrant
 from gateway.store.database import Connection, Database, Row, Values, listed, one
-from gateway.store.interface import Added
+from gateway.store.interface import Added, StoreFailed
+from gateway.store.lineage import MOST_STEPS, flaw
 from gateway.store.rows import COLUMNS, PLACES, from_row, to_row
 
 SUBTREE = """WITH RECURSIVE below (id, depth) AS (
     SELECT id, 0 FROM grants WHERE {tops}
-    UNION SELECT g.id, below.depth + 1 FROM grants g JOIN below ON g.parent = below.id)"""
+    UNION SELECT g.id, below.depth + 1 FROM grants g JOIN below ON g.parent = below.id
+    WHERE below.depth < 64)"""
 REVOCATIONS = "revocations"
 """The topic under which each is notified."""
 ALIVE = "revoked_at IS NULL AND expires_at > :now AND (lease_until IS NULL OR lease_until > :now)"
@@ -163,20 +165,29 @@ def _one(connection: Connection, column: str, value: str) -> StoredGrant | None:
     row = one(connection.execute(f"SELECT * FROM grants WHERE {column} = :value", {"value": value}))
     if row is None:
         return None
-    path = _path(connection, row["id"])
-    leases = [up["lease_until"] for up in path]
-    until = min((lease for lease in leases if lease is not None), default=None)
-    return replace(from_row(row), lease_until=until, good_until=path[-1]["good_until"])
+    path = _path(connection, row["id"], "grants.*")
+    leases = [up["lease_until"] for up in path if up["lease_until"] is not None]
+    until, wrong = min(leases, default=None), flaw(path)
+    try:
+        known = from_row(row)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreFailed(f"grant {row['id']} is damaged in the store: revoke it") from error
+    return replace(known, lease_until=until, good_until=path[-1]["good_until"], flaw=wrong)
 
 
-def _path(connection: Connection, grant_id: str) -> list[Row]:
-    """The rows from a grant to its root."""
+_STEPS = "id, parent, lease_until, expires_at, revoked_at"
+
+
+def _path(connection: Connection, grant_id: str, columns: str = _STEPS) -> list[Row]:
+    """The rows from a grant to its root; a cycle, which no mint makes, is followed once."""
     path: list[Row] = []
     step: str | None = grant_id
-    while step is not None:
+    seen: set[str] = set()
+    while step is not None and step not in seen and len(path) < MOST_STEPS:
+        seen.add(step)
         row = one(
             connection.execute(
-                "SELECT id, parent, lease_until, expires_at, revoked_at, good_until FROM grants"
+                f"SELECT {columns}, good_until FROM grants"
                 " LEFT JOIN refreshes ON refreshes.grant_id = grants.id WHERE id = :id",
                 {"id": step},
             )

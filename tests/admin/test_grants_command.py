@@ -37,7 +37,8 @@ def test_the_tree_for_a_person_shows_what_is_asserted(api: Any, family: dict[str
     lines = api.run("grants", "tree", TRAILGATE_TOKEN=family["alice"]).stdout.splitlines()
     branch = lines[[n for n, line in enumerate(lines) if family["lead"]["grant"] in line][0] :][:3]
     assert [len(line) - len(line.lstrip()) for line in branch] == [2, 4, 4]
-    assert all(line.endswith("live, asserted") for line in branch)
+    assert all("live, asserted" in line for line in branch)
+    assert "lease until" in branch[2] and "lease" not in branch[1]
     assert "\u200f" not in "".join(lines)
 
 
@@ -55,7 +56,7 @@ def test_the_list_has_one_line_a_grant_and_can_be_filtered(
     assert gone["grant"] == family["reader"]["grant"]
     assert gone["revoked"].endswith("Z") and gone["revoked_by"].endswith("/lead")
     table = api.run("grants", "list", TRAILGATE_TOKEN=token).stdout.splitlines()
-    assert table[0].split() == ["GRANT", "CHAIN", "STATE", "EXPIRES"]
+    assert table[0].split() == ["GRANT", "CHAIN", "STATE", "EXPIRES", "SESSIONS"]
     assert len(table) == 4
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from starlette.requests import Request
@@ -55,11 +56,13 @@ def _identity(identity: Identity) -> dict[str, str]:
 async def tree(request: Request) -> Response:
     """GET /api/v1/grants: the caller's subtree; with read_sessions or operate everywhere, all."""
     caller = await caller_of(request)
-    grants, rights = services_of(request).grants, services_of(request).rights
+    services = services_of(request)
+    grants, rights = services.grants, services.rights
     everywhere = any(rights.everywhere(caller, right) for right in ("read_sessions", "operate"))
     found = await grants.visible(None if everywhere else caller)
     note_read(request, caller, "grants", len(found))
-    return JSONResponse(grant_tree(found, grants.now()))
+    sessions = Counter(str(one["grant"]) for one in services.sessions.live())
+    return JSONResponse(grant_tree(found, grants.now(), sessions))
 
 
 async def revoke(request: Request) -> Response:

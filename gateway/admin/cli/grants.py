@@ -41,10 +41,16 @@ def list_(state: str | None, data: Path | None, output: str) -> None:
         print_documents(flat, output)
         return
     rows = [
-        (grant["grant"], " / ".join(grant["chain"]), grant["state"], grant["expires"])
+        (
+            grant["grant"],
+            " / ".join(grant["chain"]),
+            grant["state"],
+            grant["expires"],
+            str(grant["sessions"]),
+        )
         for grant in flat
     ]
-    click.echo(table(rows, ("GRANT", "CHAIN", "STATE", "EXPIRES")))
+    click.echo(table(rows, ("GRANT", "CHAIN", "STATE", "EXPIRES", "SESSIONS")))
 
 
 @grants.command(epilog="Example: trailgate grants tree -o json")
@@ -57,9 +63,21 @@ def tree(data: Path | None, output: str) -> None:
         print_json(tops)
         return
     for grant, depth in _walk(tops):
-        proof = "" if grant["proved"] else ", asserted"
-        line = f"{visible(grant['actor'])}  {grant['grant']}  {grant['state']}{proof}"
+        line = f"{visible(grant['actor'])}  {grant['grant']}  {', '.join(_facts(grant))}"
         click.echo("  " * depth + line)
+
+
+def _facts(grant: dict[str, Any]) -> Iterator[str]:
+    """What there is to say of it, the usual left out."""
+    yield grant["state"]
+    if grant["depth"]:
+        yield "proved" if grant["proved"] else "asserted"
+    if grant["isolation"] != "none":
+        yield f"isolated by {grant['isolation']}"
+    if grant["lease_until"] and grant["state"] == "live":
+        yield f"lease until {grant['lease_until']}"
+    if grant["sessions"]:
+        yield f"{grant['sessions']} open session" + ("" if grant["sessions"] == 1 else "s")
 
 
 @grants.command(epilog="Example: trailgate grants revoke g_5f0c2a9d417e66b03c18")
