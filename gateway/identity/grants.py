@@ -17,13 +17,8 @@ from gateway.identity.lineage import Kin, itself, login_below, new_grant_id, sam
 from gateway.identity.oidc import Proof
 from gateway.identity.own_jwt import TokenOf
 from gateway.identity.refusal import refused, unrecorded
-from gateway.model import (
-    Grant,
-    Hop,
-    Identity,
-    RecordFailed,
-    StoredGrant,
-)
+from gateway.identity.standing import standing
+from gateway.model import Grant, Hop, Identity, RecordFailed, StoredGrant
 
 log = logging.getLogger(__name__)
 
@@ -271,30 +266,10 @@ class Grants:
 
     def in_force(self, stored: StoredGrant) -> Grant:
         """The grant, if it is authority at this moment. Raises Refused."""
-        grant, now = stored.grant, self.now()
-        if stored.revoked_at is not None or grant.id in self._ended_at:
-            # The latter: revoked, and announced, while this row was on its way from the store.
-            raise refused(
-                "the grant was revoked",
-                f"grant {grant.id} was revoked by {stored.revoked_by or 'another call just now'}",
-                code="revoked",
-            )
-        if stored.flaw:
-            raise refused(
-                f"the grant's chain does not hold: {stored.flaw}",
-                f"grant {grant.id}: its row in the store was changed",
-            )
-        if grant.expires_at <= now:
-            cause = f"grant {grant.id} expired {now - grant.expires_at:.0f} s ago"
-            raise refused("the grant has expired: get a new token", cause, code="expired")
-        if stored.lease_until is not None and stored.lease_until <= now:
-            raise refused(
-                "the grant's lease has lapsed", f"grant {grant.id}: lease lapsed", code="revoked"
-            )
-        if stored.good_until is not None and stored.good_until <= now:
-            cause = "the grant is suspended: its provider does not confirm the login"
-            raise refused(cause, f"{cause}: {grant.id}", code="expired")
-        return grant
+        if stored.grant.id in self._ended_at:
+            # Revoked, and announced, while this row was on its way from the store.
+            stored = replace(stored, revoked_at=stored.revoked_at or self.now())
+        return standing(stored, self.now())
 
     async def governs(self, caller: Grant, grant_id: str, *, itself: bool = False) -> bool:
         """True if `caller` stands above that grant: its ancestor, or its origin's own login."""
