@@ -229,3 +229,30 @@ def test_the_databases_clock_decides() -> None:
 async def test_it_is_asked_before_the_first_login(database: PostgresDatabase) -> None:
     rows = await database.read(lambda one: one.execute(clocks.ASK))
     assert abs(database.now() - rows[0]["now"]) < 1
+
+
+# --- the commit ----------------------------------------------------------------------------------
+
+DYING_COMMIT = """
+    CREATE TABLE tried (at float8);
+    CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER die AFTER INSERT ON tried DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION die()"""
+
+
+async def test_a_link_that_breaks_at_the_commit_is_told_and_not_tried_again(
+    database: PostgresDatabase,
+) -> None:
+    await database.write(lambda one: one.execute(DYING_COMMIT))
+    tries = 0
+
+    def work(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        connection.execute("INSERT INTO tried VALUES (1)")
+
+    with pytest.raises(StoreFailed, match="broke at the commit"):
+        await database.write(work)
+    assert tries == 1
+    assert await add(StoredGrants(database), grant("g1")) == "added"
