@@ -23,7 +23,6 @@ from gateway.declare.declarer import Declarer
 from gateway.declare.orders import Rejected
 from gateway.declare.rights import Rights
 from gateway.declare.whole import Base
-from gateway.directory import LiveSessions
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import Grants
 from gateway.in_force import Doors, InForce
@@ -158,8 +157,6 @@ class Gateway:
 
 
 def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
-    settings = gateway.settings
-
     async def record() -> str | None:
         return "the record has failed" if parts.recorder.failed else None
 
@@ -174,7 +171,7 @@ def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
         logins=parts.logins,
         issuers=parts.issuers,
         url=url,
-        sessions=LiveSessions(parts.proxy, settings.node),
+        sessions=parts.sessions,
         targets=parts.targets,
         ready={"record": record, "store": store},
         metrics=parts.metrics.registry,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,11 +20,15 @@ class LiveSessions:
     proxy: Proxy
     node: str
 
-    def live(self) -> Sequence[Mapping[str, Any]]:
+    async def live(self, *, own: bool = False) -> Sequence[Mapping[str, Any]]:
         return [live_document(view, self.node) for view in self.proxy.live()]
 
-    def kill_session(self, session_id: str, reason: str) -> bool:
+    async def kill_session(self, session_id: str, reason: str) -> bool:
         return self.proxy.kill_session(session_id, reason)
+
+    def views(self) -> Mapping[str, Callable[[], SessionView]]:
+        """By id, for whoever wants a few of many."""
+        return self.proxy.views()
 
 
 def live_document(view: SessionView, node: str) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import gateway
+from gateway.admin.api.services import SessionsView
 from gateway.certificates import Certificate, self_made
 from gateway.config import IssuerObject, Objects, Settings
 from gateway.config.key_sets import JwksObject
 from gateway.credentials.sealer import Sealer
 from gateway.custody import Custody, opened_vault
 from gateway.declare.whole import Base, Whole, documents_of, whole
-from gateway.directory import Targets
+from gateway.directory import LiveSessions, Targets
 from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
 from gateway.identity.assertions import AGENTS_ISSUER, AgentAssertions
 from gateway.identity.authenticator import TokenAuthenticator
@@ -32,6 +33,7 @@ from gateway.identity.oidc import Issuer, Issuers
 from gateway.identity.signing import KeyFile, SigningKeys
 from gateway.keeping import Keeping, retention_of
 from gateway.model import Level
+from gateway.nodes import NodeSessions
 from gateway.policy.documents import PolicySet
 from gateway.protocols import discover
 from gateway.providers import SealedTokens, providers_of
@@ -50,6 +52,7 @@ from gateway.store.grants import StoredGrants
 from gateway.store.logins import StoredLogins
 from gateway.store.objects import StoredObjects
 from gateway.store.opening import opened
+from gateway.store.sessions import StoredSessions
 from gateway.store.used_tokens import UsedTokens
 from gateway.succession import predecessor
 
@@ -82,6 +85,7 @@ class Parts:
     """What files declare."""
     agents: AgentAssertions
     signing: SigningKeys
+    sessions: SessionsView
     revision: int = 0
     """Of the store's objects in force."""
 
@@ -264,6 +268,7 @@ async def made(
     logins = _logins(StoredLogins(store), grants, issuers, sealer, objects, proxy)
     await grants.start()
     await stack.enter_async_context(background(vault.watch()))
+    sessions = await _sessions(settings, proxy, store, stack)
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
     others = recorder.keeping.expiry.run(), signing.watch(_not_rotated), logins.refresher.watch()
     await stack.enter_async_context(background(*watches, *others))
@@ -286,8 +291,24 @@ async def made(
         base,
         agents,
         signing,
+        sessions,
         revision,
     )
+
+
+async def _sessions(
+    settings: Settings, proxy: Proxy, store: Database, stack: AsyncExitStack
+) -> SessionsView:
+    """This node's; where nodes share a database, those of all."""
+    own = LiveSessions(proxy, settings.node)
+    if isinstance(settings.store_place, Path):
+        return own
+    stored = StoredSessions(store, settings.node)
+    await stored.start()
+    everywhere = NodeSessions(own, stored)
+    store.when_changed(lambda topic: everywhere.look_now())
+    await stack.enter_async_context(background(everywhere.watch()))
+    return everywhere
 
 
 async def _everything(settings: Settings, base: Base, store: Database) -> tuple[int, Whole]:

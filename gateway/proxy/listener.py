@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import logging
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
 from gateway.model import Grant, Identity, Refusal, Refused, Session, Target
@@ -114,6 +114,10 @@ class Proxy:
     def live(self) -> list[SessionView]:
         """Sessions that are open or about to be, with their counters."""
         return [live.view() for live in self._house.everyone()]
+
+    def views(self) -> Mapping[str, Callable[[], SessionView]]:
+        """The same by id, for whoever wants a few of many."""
+        return {one.session.id: one.view for one in self._house.everyone() if one.session.id}
 
     def kill_grants(self, grants: Collection[str], reason: str) -> int:
         """End every session of these grants as revoked; how many there were."""

@@ -112,10 +112,10 @@ class Open:
         self.documents = list(documents)
         self.killed: list[str] = []
 
-    def live(self) -> Sequence[Mapping[str, Any]]:
+    async def live(self, *, own: bool = False) -> Sequence[Mapping[str, Any]]:
         return self.documents
 
-    def kill_session(self, session_id: str, reason: str) -> bool:
+    async def kill_session(self, session_id: str, reason: str) -> bool:
         self.killed.append(session_id)
         return True
 

@@ -190,6 +190,32 @@ def becomes(condition: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
+def test_sessions_of_all_nodes_are_shown_and_ended_at_any(nodes: Nodes) -> None:
+    root = nodes.one.token("data")
+    with (
+        connects(nodes.one, root) as one,
+        connects(nodes.two, root) as two,
+        admin(nodes.one) as api,
+    ):
+
+        def shown() -> dict[str, str]:
+            return {each["gateway"]: each["id"] for each in api.get("/api/v1/sessions").json()}
+
+        two.execute("select 1")
+        assert becomes(lambda: set(shown()) == {"gw-a", "gw-b"}, 5)
+        (own,) = api.get("/api/v1/sessions?own=true").json()
+        assert own["gateway"] == "gw-a"
+        kill = command("sessions", "kill", shown()["gw-b"], "--data", str(nodes.one.data))
+        assert kill.returncode == 0, kill.stderr
+        assert ends_within(two, 2) < 2
+        assert one.execute("select 1").fetchone() == (1,)
+        assert becomes(lambda: set(shown()) == {"gw-a"}, 5)
+        listed = command_json("sessions", "list", "--data", str(nodes.one.data))
+        assert [each["gateway"] for each in listed] == ["gw-a"]
+        (ended,) = command_json("sessions", "list", "--data", str(nodes.two.data))
+        assert ended["state"] == "killed"
+
+
 @pytest.mark.fault
 def test_one_node_is_killed_and_the_other_serves_on(nodes: Nodes) -> None:
     root = nodes.one.token("data")

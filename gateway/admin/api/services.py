@@ -35,11 +35,14 @@ ReadyCheck = Callable[[], Awaitable[str | None]]
 class SessionsView(Interface):
     """Sessions that are open now."""
 
-    def live(self) -> Sequence[Mapping[str, Any]]:
-        """One document a session, as `sessions list` prints it; `id` and `grant` at least."""
+    async def live(self, *, own: bool = False) -> Sequence[Mapping[str, Any]]:
+        """One document a session, as `sessions list` prints it; `id` and `grant` at least.
 
-    def kill_session(self, session_id: str, reason: str) -> bool:
-        """End a session; False when none of that id is open."""
+        Of all nodes that share the store, or of this one alone (`own`).
+        """
+
+    async def kill_session(self, session_id: str, reason: str) -> bool:
+        """End a session, or have its node end it; False when none of that id is open."""
 
 
 class TargetDirectory(Interface):
@@ -84,10 +87,10 @@ class CredentialDesk(Interface):
 class NoSessions:
     """For a gateway without a proxy."""
 
-    def live(self) -> Sequence[Mapping[str, Any]]:
+    async def live(self, *, own: bool = False) -> Sequence[Mapping[str, Any]]:
         return ()
 
-    def kill_session(self, session_id: str, reason: str) -> bool:
+    async def kill_session(self, session_id: str, reason: str) -> bool:
         return False
 
 

@@ -18,10 +18,10 @@ from gateway.model import Grant
 
 
 async def live(request: Request) -> Response:
-    """GET /api/v1/sessions: open sessions of the caller and of all below it, and others' by the
-    right read_sessions or operate on their target."""
-    caller = await caller_of(request)
-    found = await _visible(request, caller, "read_sessions", "operate")
+    """GET /api/v1/sessions?own=: open sessions of the caller and of all below it, and others' by
+    the right read_sessions or operate on their target. `own=true`: of this node alone."""
+    caller, own = await caller_of(request), request.query_params.get("own") == "true"
+    found = await _visible(request, caller, "read_sessions", "operate", own=own)
     note_read(request, caller, "sessions", len(found))
     return JSONResponse(found)
 
@@ -31,19 +31,17 @@ async def kill(request: Request) -> Response:
     caller = await caller_of(request)
     session_id = request.path_params["id"]
     seen = [session["id"] for session in await _visible(request, caller, "operate")]
-    sessions = services_of(request).sessions
-    if session_id not in seen or not sessions.kill_session(
-        session_id, f"killed by {label_of(caller)}"
-    ):
+    sessions, reason = services_of(request).sessions, f"killed by {label_of(caller)}"
+    if session_id not in seen or not await sessions.kill_session(session_id, reason):
         raise Problem(404, "no open session below yours has this id")
     return JSONResponse({"killed": session_id})
 
 
 async def _visible(
-    request: Request, caller: Grant | None, *rights: Right
+    request: Request, caller: Grant | None, *rights: Right, own: bool = False
 ) -> list[Mapping[str, Any]]:
     services = services_of(request)
-    sessions = list(services.sessions.live())
+    sessions = list(await services.sessions.live(own=own))
     if caller is None:
         return sessions
     below = {stored.grant.id for stored in await services.grants.visible(caller)}

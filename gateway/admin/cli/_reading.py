@@ -225,7 +225,7 @@ def _live_sessions(data: Path) -> dict[str, Document] | None:
     # Without a token the socket's caller is an admin, who sees every session.
     gateway = gateway_for(data).with_token(None)
     try:
-        answer = gateway.call("GET", "/api/v1/sessions")
+        answer = gateway.call("GET", "/api/v1/sessions?own=true")
     except Failed as error:
         # A gateway that was killed leaves its socket behind, and nobody answers there.
         return None if status_of(error) is None else {}
