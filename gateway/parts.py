@@ -7,7 +7,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,8 +242,7 @@ async def made(
     analyst = Analyst()
     await analyst.start()
     stack.push_async_callback(analyst.close)
-    limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
-    grants = Grants(StoredGrants(store), limits=limits, now=store.now, ledger=recorder.grants)
+    grants = _grants(settings, store, recorder)
     agents = AgentAssertions(keys_of_agents(objects), UsedTokens(store), now=store.now)
     signing = await SigningKeys.open(KeyFile(settings.data / "signing-keys.json"))
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
@@ -263,10 +262,9 @@ async def made(
     )
     proxy = Proxy(services)
     grants.on_revoked = lambda ids: _end_sessions(proxy, ids)
-    store.when_changed(lambda topic: grants.look_now())
-    store.when_changed(lambda topic: vault.look_now())
     logins = _logins(StoredLogins(store), grants, issuers, sealer, objects, proxy)
     await grants.start()
+    _hear(store, grants.look_now, vault.look_now)
     await stack.enter_async_context(background(vault.watch()))
     sessions = await _sessions(settings, proxy, store, stack)
     watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
@@ -296,6 +294,21 @@ async def made(
     )
 
 
+def _grants(settings: Settings, store: Database, recorder: NodeRecorder) -> Grants:
+    limits = GrantLimits(actors=settings.limits.chain_depth, children=settings.limits.children)
+    return Grants(StoredGrants(store), limits=limits, now=store.now, ledger=recorder.grants)
+
+
+def _hear(store: Database, *watchers: Callable[[], None]) -> None:
+    """Whatever a process changed, let each look: what is nothing to it costs it a short read."""
+
+    def look(topic: str) -> None:
+        for one in watchers:
+            one()
+
+    store.when_changed(look)
+
+
 async def _sessions(
     settings: Settings, proxy: Proxy, store: Database, stack: AsyncExitStack
 ) -> SessionsView:
@@ -306,7 +319,7 @@ async def _sessions(
     stored = StoredSessions(store, settings.node)
     await stored.start()
     everywhere = NodeSessions(own, stored)
-    store.when_changed(lambda topic: everywhere.look_now())
+    _hear(store, everywhere.look_now)
     await stack.enter_async_context(background(everywhere.watch()))
     return everywhere
 
