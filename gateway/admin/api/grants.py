@@ -61,7 +61,7 @@ async def tree(request: Request) -> Response:
     everywhere = any(rights.everywhere(caller, right) for right in ("read_sessions", "operate"))
     found = await grants.visible(None if everywhere else caller)
     note_read(request, caller, "grants", len(found))
-    sessions = Counter(str(one["grant"]) for one in services.sessions.live())
+    sessions = Counter(str(one["grant"]) for one in await services.sessions.live())
     return JSONResponse(grant_tree(found, grants.now(), sessions))
 
 
