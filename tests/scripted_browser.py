@@ -52,7 +52,6 @@ class Browser:
         verify = ssl.create_default_context(cafile=ca_path) if ca_path else True
         self.client = httpx.Client(verify=verify, follow_redirects=True, trust_env=False)
         self.visited: list[str] = []
-        self.stop = False
 
     def go(self, url: str) -> httpx.Response:
         """Open an address and send every form that is understood; the last page."""
@@ -66,10 +65,21 @@ class Browser:
             page = self._send(str(page.url), known[0])
         raise AssertionError(f"no end after {STEPS} pages: {self.visited[-3:]}")
 
+    def posted_to(self, url: str, target: str) -> dict[str, str]:
+        """Open an address and go on until a form leads to `target`; what it would send there."""
+        page = self.client.get(url)
+        for _ in range(STEPS):
+            (form, *_rest) = [one for one in Forms(page.text).found if self._fits(one)]
+            if form["action"] == target:
+                return dict(form["fields"])  # type: ignore[call-overload, no-any-return]
+            page = self._send(str(page.url), form)
+        raise AssertionError(f"nothing leads to {target}: {page.url}")
+
     def _fits(self, form: dict[str, object]) -> bool:
-        """A form that we can fill, press, or that sends itself by script (SAML's POST binding)."""
+        """A form that we can fill or press, a provider's own question whether to go on (`prompt`),
+        or one that sends itself by script (SAML's POST binding)."""
         names = {*form["fields"], *(name for name, _ in form["buttons"])}  # type: ignore[misc, attr-defined]
-        return bool(names & set(self.fields)) or "SAMLResponse" in names
+        return bool(names & set(self.fields)) or bool(names & {"SAMLResponse", "prompt"})
 
     def _send(self, at: str, form: dict[str, object]) -> httpx.Response:
         sent: dict[str, str] = dict(form["fields"])  # type: ignore[call-overload]
