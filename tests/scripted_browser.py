@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A browser without a screen: follows redirects, keeps cookies, fills forms and sends them.
 
-As a program it is what a desktop opens addresses with: `python -m tests.scripted_browser URL`,
-with the fields to fill as JSON in SCRIPTED_BROWSER and CAs in SSL_CERT_FILE.
+As a program it is what a desktop opens addresses with: `python scripted_browser.py URL`, with the
+fields to fill as JSON in SCRIPTED_BROWSER and CAs in SSL_CERT_FILE.
 """
 
 from __future__ import annotations

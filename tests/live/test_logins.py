@@ -34,9 +34,12 @@ from gateway.identity.saml.logins import request_url
 from gateway.identity.saml.metadata import read_metadata
 from gateway.identity.saml.parsing import BadXml
 from gateway.identity.saml.response import SamlProvider, read_response
+from tests import scripted_browser
 from tests.live.people import CACHE, PASSWORD, Provider, knows_gateway, oidc_provider, saml_provider
 from tests.live.test_serve import Served, serving, written
+from tests.pages import blocks
 from tests.scripted_browser import Browser
+from tests.test_docs_logins import LOGINS
 
 pytestmark = pytest.mark.live
 
@@ -70,7 +73,7 @@ class World:
             "TRAILGATE_URL": self.url,
             "TRAILGATE_CA_PATH": self.served.ca,
             "XDG_STATE_HOME": str(self.desk),
-            "BROWSER": f"{sys.executable} -m tests.scripted_browser %s &",
+            "BROWSER": f"{sys.executable} {scripted_browser.__file__} %s &",
             "SCRIPTED_BROWSER": json.dumps({**typed, **fields}),
             "SSL_CERT_FILE": self.served.ca,
         }
@@ -267,6 +270,30 @@ def test_a_real_browser_confirms_a_terminal(world: World, tmp_path: Path) -> Non
     assert "The terminal goes on by itself" in log, log
     assert "Content Security Policy" not in log, log
     assert child.wait(60) == 0
+
+
+def test_the_page_does_what_it_says(world: World) -> None:
+    """The commands of docs/logins.md in order; `--device` and `--no-browser` have tests above."""
+    world.set_groups("data")
+    shutil.copy(world.served.ca, world.desk / "ca.pem")
+    lines = [line for block in blocks(LOGINS, "sh") for line in block.text.splitlines()]
+    script = "\n".join(line for line in lines if "--device" not in line)
+    assert "trailgate logout" in script and "trailgate connect" in script
+    script = script.replace("gateway.example.com:8443", f"localhost:{world.served.api}")
+    env = world.environment(issuer="corp-saml")
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    clean = {name: value for name, value in env.items() if not name.startswith("PG")}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env=clean,
+        cwd=world.desk,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n        1\n") >= 1 and "logged out" in done.stdout
 
 
 def test_a_refresh_token_is_kept_sealed_and_used(world: World) -> None:
