@@ -76,7 +76,8 @@ async def opened_evidence(
     to = settings.evidence.to
     if to is None or not to.bucket:
         folder = Path(to.url) if to else settings.data / "evidence"
-        yield Evidence(folder, Spool(FolderPublisher(folder)), folder)
+        # With the data folder, what is not published yet is read as well.
+        yield Evidence(folder, Spool(FolderPublisher(folder)), folder if to else settings.data)
         return
     folder = settings.data / "evidence"
     publisher = _s3(settings, to, retention)

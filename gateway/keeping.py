@@ -22,8 +22,11 @@ WAIT_SECONDS = 10.0
 class Keeping:
     """What the API and the wiring do with a recorder's keys."""
 
-    def __init__(self, recorder: NodeRecorder, place: Path | str, reach: Reach) -> None:
+    def __init__(
+        self, recorder: NodeRecorder, place: Path | str, reach: Reach, node: str = ""
+    ) -> None:
         self._recorder = recorder
+        self._node = node
         self._place = place
         self._reach = reach
         recorder.keeping.erasures.held = self.hold_of
@@ -52,6 +55,13 @@ class Keeping:
 
         Raises EraseRefused, RecordFailed.
         """
+        try:
+            found = await asyncio.to_thread(self._read, session)
+        except Unreadable as error:
+            raise EraseRefused(f"it cannot be found in the record: {error}") from error
+        if found["gateway"] != self._node:
+            # Nodes may share keys/, but each signs for its own sessions only.
+            raise EraseRefused(f"it was recorded by the node {found['gateway']}: erase it there")
         erasures = self._recorder.keeping.erasures
         await erasures.erase(session)
         cause = await erasures.wait(session, WAIT_SECONDS)

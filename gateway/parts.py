@@ -236,7 +236,7 @@ async def made(
     witness = await stack.enter_async_context(witnessed(settings, evidence.folder))
     recorder = await _recorder(settings, objects, evidence, witness)
     stack.push_async_callback(recorder.stop)
-    keeping = Keeping(recorder, evidence.place, evidence.reach)
+    keeping = Keeping(recorder, evidence.place, evidence.reach, settings.node)
     await keeping.declare(objects)
     await record_policies(recorder, policies)
     analyst = Analyst()
