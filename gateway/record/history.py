@@ -39,6 +39,8 @@ class History:
 
     opens: dict[str, OpenLeaf] = field(default_factory=dict)
     closes: dict[str, CloseLeaf] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)
+    """Sessions whose key was erased, or is about to be."""
     _stopped: set[str] = field(default_factory=set)
     """Sessions without a close whose log was stopped afterwards."""
     _latest: dict[str, int] = field(default_factory=dict)
@@ -64,6 +66,8 @@ class History:
             }
         elif not isinstance(session, str):
             return
+        elif kind == "key.erase":
+            self.erased.add(session)
         elif kind == "open":
             self.opens[session] = OpenLeaf(at, str(leaf.get("kind")), log, node)
         elif kind == "close":

@@ -151,8 +151,13 @@ class Evidence:
 
     def opens(self, session_id: str) -> bool:
         """Whether the identity opens this session."""
-        identity, places = self._identity, self._places
-        return identity is not None and bool(session_key(identity, places, session_id, self._note))
+        if self._identity is None:
+            return False
+        if session_key(self._identity, self._places, session_id, self._note) is not None:
+            return True
+        if session_id in self._leaves().erased:
+            self._note(f"session {session_id}: its key was erased, nobody can read its content")
+        return False
 
     def _stored_frames(self, raw: bytes) -> Iterator[tuple[StoredFile, Frame]]:
         """A live gateway publishes and removes files under our hands; then look again."""

@@ -79,6 +79,7 @@ async def test_an_erased_session_cannot_be_read_and_every_proof_holds(place: Pla
     reader = Evidence(place.data, place.auditor / "identity")
     assert SECRET in [frame.payload for frame in reader.frames(stays)]
     assert [frame.payload for frame in reader.frames(gone)][1] is None
+    assert not reader.opens(gone) and "was erased" in " ".join(reader.notes)
     assert wrapped not in everything(place)
 
 
