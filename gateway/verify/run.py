@@ -218,7 +218,7 @@ class Verification:
         self, log: LogReading, logs: list[LogReading], listed: dict[str, int]
     ) -> set[str]:
         history = log.history
-        keys = Keys(self._source, self._findings, history, self._opener, self._kept)
+        keys = Keys(self._source, self._findings, history, self._opener, self._kept, listed)
         ahead = not history.stopped or self._beside
         known = log.known | log.beyond if ahead else set(log.known)
         known |= {one.object for one in history.segments} | keys.names()
