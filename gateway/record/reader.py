@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from gateway.model import RecordedFrame
 from gateway.record import sessions as documents
+from gateway.record.events import sound_event
 from gateway.record.frames import CLOSE, BadFrame, Frame, session_bytes, session_text
 from gateway.record.history import History, read_history
 from gateway.record.opening import Opener, read_identity, session_key
@@ -206,7 +207,7 @@ class Evidence:
             self._note(f"frame {frame.sequence}: its metadata is no JSON object")
             return {}
         at, events = meta.get("at", 0), meta.get("events", [])
-        good = [e for e in events if _sound_event(e)] if isinstance(events, list) else []
+        good = [e for e in events if sound_event(e)] if isinstance(events, list) else []
         if good != events or type(at) is not int:
             self._note(f"frame {frame.sequence}: events that make no sense were left out")
         return {**meta, "at": at if type(at) is int else -1, "events": good}
@@ -385,18 +386,3 @@ class Evidence:
             for part in chosen:
                 files.setdefault(part.file, {})[raw] = part
         return files
-
-
-_NUMBERS = {"ask": ("op", "start", "end"), "done": ("op", "start", "end")}
-
-
-def _sound_event(event: Any) -> bool:
-    if not isinstance(event, dict):
-        return False
-    numbers = _NUMBERS.get(str(event.get("ev")), ())
-    if any(type(event.get(name)) is not int for name in numbers):
-        return False
-    by, decision = event.get("prepared_by"), event.get("decision", {})
-    if not isinstance(decision, dict) or not isinstance(decision.get("clear") or {}, dict):
-        return False
-    return by is None or type(by) is int
