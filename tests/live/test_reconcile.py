@@ -23,7 +23,7 @@ from tests.live.gateway_process import Gateway, command, start
 
 pytestmark = pytest.mark.live
 
-PREFIX = "%m [%p] %c %q%u@%d %r %a "
+PREFIX = "%m [%p] %c %P %q%u@%d %r %a "
 SETTINGS = [
     "log_statement=all",
     "log_connections=on",
@@ -107,6 +107,7 @@ def stage(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> I
         with pytest.raises(psycopg.errors.SyntaxError):
             link.execute("selct")
         link.execute("do $$ begin raise notice 'a\nb'; end $$")
+        parallel(link)
         with link.pipeline():
             link.execute("select 2")
             link.execute("select 3")
@@ -123,6 +124,17 @@ def stage(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> I
         whole = (logged(server) / name).read_bytes()
         (folder / name).write_bytes(whole)
     yield Stage(gateway, server, folder)
+
+
+def parallel(link: psycopg.Connection[Any]) -> None:
+    """Workers of a parallel query log its failure as theirs."""
+    link.execute("create table many as select generate_series(1, 1000) as id")
+    for setting in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size",
+                    "parallel_leader_participation"):  # fmt: skip
+        link.execute(f"set {setting} = 0")
+    link.execute("analyze many")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        link.execute("select sum(1 / (id - 500)) from many")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -187,6 +199,8 @@ def test_clocks_that_differ(stage: Stage, tmp_path: Path, hours: int) -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
         return f"{stamp}{found[2]} [{found[3]}] {began:x}."
 
+    assert any(json.loads(line)["backend_type"] == "parallel worker"
+               for line in stage.log("jsonlog").read_text().splitlines())  # fmt: skip
     pattern = r"^([\d-]+ [\d:]+)(\.\d+ \w+) \[(\d+)\] ([0-9a-f]+)\."
     moved.write_text(re.sub(pattern, shifted, text, flags=re.M))
     found = stage.reconcile(moved, code=1)

@@ -29,7 +29,7 @@ _CSV_FIELDS = (
     *("log_time", "user", "dbname", "pid", "client", "session_id", "line_num", "ps"),
     *("session_start", "vxid", "txid", "error_severity", "state_code", "message", "detail"),
     *("hint", "internal_query", "internal_position", "context", "statement", "cursor_position"),
-    *("location", "application_name", "backend_type"),
+    *("location", "application_name", "backend_type", "leader_pid"),
 )
 _CLIENTS = frozenset({"client backend", "walsender"})
 Noise = Callable[[int], None]
@@ -95,7 +95,8 @@ def _csv(
         if not fields.get("pid", "").isdigit() or "message" not in fields:
             noise(number)
             continue
-        fields["pid"] = int(fields["pid"])
+        fields["pid"], leader = int(fields["pid"]), fields.get("leader_pid", "")
+        fields["leader_pid"] = int(leader) if leader.isdigit() else None
         yield _structured(number, fields, fields["log_time"], zone)
 
 
@@ -128,7 +129,10 @@ def _structured(number: int, fields: dict[str, Any], at: str, zone: tzinfo | Non
     if kind is Kind.OTHER and fields.get("statement"):
         kind, text = Kind.STATEMENT, str(fields["statement"])
     started, user = fields.get("session_start"), fields.get("user") or None
-    backend = fields.get("backend_type")
+    backend, leader = fields.get("backend_type"), fields.get("leader_pid")
+    if type(leader) is int:
+        # A worker of a parallel query repeats what its leader's client asked.
+        started, fields = None, {**fields, "pid": leader}
     return Entry(
         number,
         instant(at, zone),
@@ -208,7 +212,12 @@ def _time(fields: dict[str, str], zone: tzinfo | None) -> float:
 
 
 def _identity(fields: dict[str, str], zone: tzinfo | None) -> tuple[float | None, int]:
-    """When the backend began, and its process id: %c is both, in hexadecimal."""
+    """When the backend began, and its process id: %c is both, in hexadecimal.
+
+    A worker of a parallel query repeats what its leader's client asked: it counts as its leader.
+    """
+    if leader := fields.get("P"):
+        return None, int(leader)
     if "c" in fields:
         began, _, pid = fields["c"].partition(".")
         return float(int(began, 16)), int(pid, 16)
