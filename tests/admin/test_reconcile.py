@@ -72,7 +72,13 @@ def test_logins_that_the_server_refused_got_nowhere(backends: Backends) -> None:
 
 
 def test_an_error_repeats_its_statement(backends: Backends) -> None:
-    assert past(backends, entry(90, 1050.0), entry(90, 1050.1)) == [True, False]
+    failed = entry(90, 1050.1, of_error=True)
+    assert past(backends, entry(90, 1050.0), failed, failed) == [True, False, False]
+    assert past(backends, failed) == [True]
+
+
+def test_what_was_run_twice_is_told_twice(backends: Backends) -> None:
+    assert past(backends, entry(90, 1050.0), entry(90, 1050.1)) == [True, True]
 
 
 def test_the_clock_is_measured_by_the_middle_of_the_hints(backends: Backends) -> None:

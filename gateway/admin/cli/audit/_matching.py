@@ -72,8 +72,8 @@ class Matching:
 
     def _past(self, entry: Entry, seen: _Seen) -> bool:
         if entry.kind is Kind.STATEMENT:
-            # An error repeats its statement.
-            again, seen.last, seen.told = entry.text == seen.last, entry.text, True
+            again = entry.of_error and entry.text == seen.last
+            seen.last, seen.told = entry.text, True
             return not again
         if entry.kind is Kind.LOGIN:
             seen.told = True

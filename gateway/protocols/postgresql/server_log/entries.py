@@ -43,6 +43,8 @@ class Entry:
     client: str | None = None
     application: str | None = None
     of_client: bool = False
+    of_error: bool = False
+    """The statement is told by an error: it may have been logged when it began, too."""
 
 
 # The server's words, of src/backend/tcop/postgres.c and src/backend/utils/init/postinit.c.

@@ -126,7 +126,8 @@ def _csv_text(kept: bytearray) -> str:
 def _structured(number: int, fields: dict[str, Any], at: str, zone: tzinfo | None) -> Entry:
     severity, message = str(fields.get("error_severity", "")), str(fields.get("message", ""))
     kind, text = told_of(message, severity, str(fields.get("state_code") or ""))
-    if kind is Kind.OTHER and fields.get("statement"):
+    of_error = kind is Kind.OTHER and bool(fields.get("statement"))
+    if of_error:
         kind, text = Kind.STATEMENT, str(fields["statement"])
     started, user = fields.get("session_start"), fields.get("user") or None
     backend, leader = fields.get("backend_type"), fields.get("leader_pid")
@@ -144,6 +145,7 @@ def _structured(number: int, fields: dict[str, Any], at: str, zone: tzinfo | Non
         fields.get("client") or None,
         application_of(message) if kind is Kind.LOGIN else fields.get("application_name") or None,
         bool(user) and (not backend or backend in _CLIENTS),
+        of_error,
     )
 
 
@@ -202,6 +204,7 @@ def _plain(waiting: tuple[int, dict[str, str], list[str], int], zone: tzinfo | N
         _client(fields) or client_of(message),
         application_of(message) if kind is Kind.LOGIN else fields.get("a"),
         bool(user) and fields.get("b", "client backend") in _CLIENTS,
+        severity == "STATEMENT",
     )
 
 
