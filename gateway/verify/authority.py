@@ -53,7 +53,7 @@ class Authority:
         told: set[tuple[VerifierKey, str]] = set()
         for size in sorted(log.signed):
             key, at = log.chain.at(size), log.times.get(size, "")
-            kind, detail = _judge(key, at, certificates) if at else ("", "")
+            kind, detail = judge(key, at, certificates) if at else ("", "")
             if kind and (key, kind) not in told:
                 told.add((key, kind))
                 self._findings.defect(f"{log.path}/checkpoints/{size}", kind, detail)
@@ -67,15 +67,15 @@ class Authority:
                 continue
             key, size = log.chain.at(one.checkpoint.size), one.checkpoint.size
             moment = datetime.fromtimestamp(one.witnessed_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            kind, _ = _judge(key, moment, certificates)
-            if kind == "expired" and not _judge(key, log.times.get(size, ""), certificates)[0]:
+            kind, _ = judge(key, moment, certificates)
+            if kind == "expired" and not judge(key, log.times.get(size, ""), certificates)[0]:
                 self._findings.unresolved.append(
                     f"{log.path}/cosigned/{size}: was cosigned at {moment}, when its key's "
                     "certificate had ended, though its leaves are older"
                 )
 
 
-def _judge(key: VerifierKey, at: str, certificates: list[Certificate]) -> tuple[str, str]:
+def judge(key: VerifierKey, at: str, certificates: list[Certificate]) -> tuple[str, str]:
     """(kind, detail) of what is wrong with a checkpoint of that key and time; empty: nothing."""
     own = [one for one in certificates if one.key == key]
     if not own:

@@ -56,13 +56,13 @@ class KeyChain:
 
 def new_key(fields: Mapping[str, Any], old: VerifierKey) -> VerifierKey:
     """The key that a rotation names, once both signatures are good. Raises NoteError."""
-    new = VerifierKey.parse(fields["new"])
+    new = VerifierKey.parse(str(fields["new"]))
     if new.name != old.name or new.public == old.public:
         raise NoteError("rotates to a key of another log, or to the same one")
     signed = f"trailgate/node-rotation/1\n{old.text()}\n{new.text()}\n".encode()
     for key, name in ((old, "by_old"), (new, "by_new")):
         try:
-            signature = exact_base64(fields[name])
+            signature = exact_base64(str(fields[name]))
             Ed25519PublicKey.from_public_bytes(key.public).verify(signature, signed)
         except InvalidSignature:
             raise NoteError(f"carries a signature ({name}) that does not verify") from None

@@ -17,10 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gateway.verify.authority import judge
+from gateway.verify.certificate import Certificate, open_certificate
 from gateway.verify.consistency import MOST_HASHES
 from gateway.verify.cosigned import cosigned_times
 from gateway.verify.findings import CannotCheck
 from gateway.verify.inclusion import root_of
+from gateway.verify.keychain import new_key
 from gateway.verify.leaves import LeafError, canonical, parse_leaf
 from gateway.verify.note import (
     Checkpoint,
@@ -34,6 +37,7 @@ from gateway.verify.note import (
 from gateway.verify.trust import Trust
 
 MOST_PROOF = 4 << 20
+_MOST_LISTED = 1000
 _HEAD = re.compile(rb"c2sp\.org/tlog-proof@v1\nextra ([A-Za-z0-9+/=]+)\nindex (0|[1-9]\d{0,18})\n")
 _CLEAR = struct.Struct("<5B3x16sQQIqQII32s")
 _KINDS = (
@@ -103,34 +107,81 @@ def _extra(data: bytes) -> dict[str, Any]:
         raise BadProof("has an extra line that is not JSON") from None
     if not exact or not isinstance(extra, dict) or extra.get("format") != 1:
         raise BadProof("has an extra line that is not canonical JSON of format 1")
-    known = {"format", "vkey", "leaf", "row", "frame"}
+    known = {"format", "vkey", "leaf", "row", "frame", "rotations", "certificates"}
     if not {"vkey", "leaf"} <= extra.keys() <= known:
         raise BadProof("has an extra line with missing or unknown members")
     return extra
 
 
 def _check(parsed: Parsed, trust: Trust | None) -> dict[str, Any]:
-    key = VerifierKey.parse(_string(parsed.extra, "vkey"))
+    keys = _keys(parsed.extra)
     note = parse_note(parsed.note)
-    checkpoint = own_checkpoint(note, key)
+    checkpoint = own_checkpoint(note, keys[-1])
     leaf_bytes = _string(parsed.extra, "leaf").encode()
     if root_of(leaf_bytes, parsed.index, checkpoint.size, parsed.proof) != checkpoint.root:
         raise BadProof("does not lead from its leaf to the root that the checkpoint signs")
     leaf = parse_leaf(leaf_bytes)
+    _trusted(parsed.extra, keys, leaf["at"], trust)
     unresolved: list[str] = []
-    if trust is not None and trust.logs.get(key.name) != key:
-        raise BadProof(f"is signed by a key for {key.name} that the trust file does not name")
     frame = _frame(parsed.extra, leaf)
     return {
-        "log": key.name,
+        "log": checkpoint.origin,
         "size": checkpoint.size,
         "index": parsed.index,
         "leaf": leaf,
         "session": frame["session"] if frame else leaf.get("session"),
         "frame": frame,
-        "witnessed_at": _witnessed(note, checkpoint, key, trust, unresolved),
+        "witnessed_at": _witnessed(note, checkpoint, keys[-1], trust, unresolved),
         "unresolved": unresolved,
     }
+
+
+def _keys(extra: Mapping[str, Any]) -> list[VerifierKey]:
+    """The log's keys to the one that signed the checkpoint, each handed over by the one before."""
+    keys = [VerifierKey.parse(_string(extra, "vkey"))]
+    for rotation in _list(extra, "rotations"):
+        _require(rotation, {"new", "by_old", "by_new"}, "rotation")
+        keys.append(new_key(rotation, keys[-1]))
+    return keys
+
+
+def _trusted(
+    extra: Mapping[str, Any], keys: list[VerifierKey], at: str, trust: Trust | None
+) -> None:
+    """That the trust file names one of the keys, or that its root certified the last one."""
+    if trust is None:
+        _certificates(extra, keys[-1], [])
+        return
+    certificates = _certificates(extra, keys[-1], list(trust.roots.values()))
+    if any(key in keys for key in trust.keys.get(keys[0].name, ())):
+        return
+    if not trust.roots:
+        raise BadProof(f"is signed by a key for {keys[0].name} that the trust file does not name")
+    certificates = [one for one in (*certificates, *trust.certificates) if one.key == keys[-1]]
+    # The checkpoint is of the leaf's time or of a later one, at which its key may be newer.
+    begins = min((one.not_before for one in certificates), default="")
+    kind, detail = judge(keys[-1], max(at, begins), certificates)
+    if kind:
+        raise BadProof(f"has a checkpoint that {detail} ({kind})")
+
+
+def _certificates(
+    extra: Mapping[str, Any], key: VerifierKey, roots: list[VerifierKey]
+) -> list[Certificate]:
+    found = []
+    for text in _list(extra, "certificates"):
+        one = open_certificate(str(text).encode(), roots)
+        if one.key != key:
+            raise BadProof("has a certificate of another key than its checkpoint's")
+        found.append(one)
+    return found
+
+
+def _list(extra: Mapping[str, Any], name: str) -> list[Any]:
+    found = extra.get(name, [])
+    if not isinstance(found, list) or len(found) > _MOST_LISTED:
+        raise BadProof(f"has no proper list {name!r}")
+    return found
 
 
 def _witnessed(

@@ -65,6 +65,7 @@ class _Told:
     closed: tuple[int, bytes] | None = None
     progress: list[tuple[int, bytes]] = field(default_factory=list)
     certificates: list[str] = field(default_factory=list)
+    rotations: list[tuple[int, dict[str, str]]] = field(default_factory=list)
 
 
 class _Prover:
@@ -92,6 +93,9 @@ class _Prover:
         kind, session = fields["type"], fields.get("session")
         if kind == "certificate":
             told.certificates.append(str(fields["note"]))
+        elif kind == "rotation":
+            members = {name: fields[name] for name in ("new", "by_old", "by_new")}
+            told.rotations.append((index, members))
         elif kind == "progress":
             told.progress = [*told.progress[-_MOST_PROGRESS:], (index, leaf)]
         elif session == self._session and kind == "open":
@@ -112,6 +116,7 @@ class _Prover:
             extra["frame"] = self._frame(frame, frames)
         extra["leaf"] = leaf.decode()
         size, note = _checkpoint(told, index)
+        extra |= _authority(told, extra["vkey"], size)
         hashes = TileHashes(size, _tiles(told.log))
         proof = [hashes.root(first, last) for first, last in siblings(index, size)]
         lines = ["c2sp.org/tlog-proof@v1", f"extra {_text(canonical(extra))}", f"index {index}"]
@@ -164,6 +169,15 @@ class _Prover:
             if index >= frames:
                 return
             yield found
+
+
+def _authority(told: _Told, vkey: str, size: int) -> dict[str, Any]:
+    """The rotations to the key of a checkpoint of that size, and the certificates of that key."""
+    rotations = [members for index, members in told.rotations if index < size]
+    last = rotations[-1]["new"] if rotations else vkey
+    certificates = [note for note in told.certificates if note.split("\n")[1:2] == [last]]
+    found: dict[str, Any] = {"rotations": rotations, "certificates": certificates}
+    return {name: value for name, value in found.items() if value}
 
 
 def _checkpoint(told: _Told, index: int) -> tuple[int, bytes]:
