@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -32,6 +33,8 @@ MOST_LEAF = 65535
 ROTATED = "rotated"
 """Folder of the log with its rotation leaves, named by their index."""
 _RETRY_SECONDS = 1.0
+_COPY_SECONDS = 60.0
+"""Of a busy log so far apart checkpoints are kept; each is extended by those behind it."""
 _READER_SECONDS = 600.0
 """For so long whoever read a checkpoint finds its partial tiles."""
 File = tuple[Path, bytes, bool]
@@ -59,6 +62,7 @@ class TileLog:
         self._tree = TileTree()
         self._dirty: dict[str, bytes] = {}
         self._edges: deque[tuple[int, float]] = deque()
+        self._copied = -math.inf
         self.signed = 0
         """Leaves that the latest checkpoint covers."""
 
@@ -94,14 +98,16 @@ class TileLog:
         """The newest checkpoint: a copy may be ahead of `checkpoint`, which is replaced last."""
         names = [name for name in os.listdir(self.folder / "checkpoints") if name.isdigit()]
         copy = self._read(f"checkpoints/{max(names, key=int)}") if names else None
-        note = copy or self._read("checkpoint")
-        if note is not None:
-            try:
-                self.signer.open(note)
-            except ValueError as error:
-                place = self.folder / "checkpoint"
-                raise RecordFailed(f"{place}: {error}: restore it from a copy") from None
-        return note
+        notes = [note for note in (copy, self._read("checkpoint")) if note is not None]
+        if not notes:
+            return None
+        newest = max(notes, key=_claimed)
+        try:
+            self.signer.open(newest)
+        except ValueError as error:
+            place = self.folder / "checkpoint"
+            raise RecordFailed(f"{place}: {error}: restore it from a copy") from None
+        return newest
 
     def _load(self, size: int) -> TileTree:
         bundle, rows = b"", []
@@ -158,8 +164,11 @@ class TileLog:
             self._tree.append(leaf)
         self._dirty.update(self._tree.take_files())
 
-    def sign(self) -> None:
-        """Write all tiles, then the checkpoint. Raises OSError; then it may be called again."""
+    def sign(self, keep: bool = False) -> None:
+        """Write all tiles, then the checkpoint. Raises OSError; then it may be called again.
+
+        `keep` a copy of this checkpoint, as is done once a minute.
+        """
         if self._tree.size == self.signed:
             return
         for name in list(self._dirty):
@@ -169,7 +178,10 @@ class TileLog:
             del self._dirty[name]
         size = self._tree.size
         note = self.signer.checkpoint(size, self._tree.root())
-        self._put(self.folder / "checkpoints" / str(size), note, self._unfinished)
+        now = time.monotonic()
+        if keep or now - self._copied >= _COPY_SECONDS:
+            self._put(self.folder / "checkpoints" / str(size), note, self._unfinished)
+            self._copied = now
         self._put(self.folder / "checkpoint", note, self._unfinished)
         self.signed = size
         self._edges.append((size, time.monotonic()))
@@ -194,6 +206,8 @@ class _Pending:
     files: Sequence[File]
     signer: nodekey.NoteSigner | None = None
     """Who signs from this leaf on, where that changes."""
+    last: bool = False
+    """Nothing may follow for long: its checkpoint is kept."""
 
 
 class NodeLog:
@@ -219,6 +233,7 @@ class NodeLog:
         self._thread = ThreadPoolExecutor(1, "trailgate-log")
         self._stopping = asyncio.Event()
         self._dead = False
+        self._keep = False
         self._task: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()
         self.size = tiles.signed
@@ -243,7 +258,7 @@ class NodeLog:
         leaf = canonical({"type": kind, "at": now_text(), **members})
         if len(leaf) > MOST_LEAF:
             raise RecordFailed(f"a leaf {kind!r} of {len(leaf)} bytes is too long")
-        return self._add(_Pending(leaf, files))
+        return self._add(_Pending(leaf, files, last=kind == "stop"))
 
     def rotate(self, signer: nodekey.NoteSigner) -> int:
         """Add the leaf that two keys sign; checkpoints that hold it are the new key's. Its number.
@@ -280,6 +295,7 @@ class NodeLog:
             self._files += [file for one in batch for file in one.files]
             leaves = [one.leaf for one in batch]
             signers = [one.signer for one in batch if one.signer is not None]
+            self._keep = self._keep or any(one.signer or one.last for one in batch)
             if self.journal_synced is not None:
                 await self.journal_synced()
             loop = asyncio.get_running_loop()
@@ -293,7 +309,8 @@ class NodeLog:
         while self._files:
             put_missing(*self._files[-1], self._node)
             self._files.pop()
-        self._tiles.sign()
+        self._tiles.sign(self._keep)
+        self._keep = False
 
     def _settle(self) -> None:
         signed = self._tiles.signed
@@ -351,6 +368,12 @@ class NodeLog:
                 await self.sign()
         finally:
             self._thread.shutdown(wait=True)
+
+
+def _claimed(note: bytes) -> int:
+    """The size that a checkpoint says it is of; -1 for anything else."""
+    lines = note.split(b"\n", 2)
+    return int(lines[1]) if len(lines) > 1 and lines[1].isdigit() else -1
 
 
 def put_missing(path: Path, data: bytes, synced: bool, node: str) -> None:

@@ -29,7 +29,7 @@ def retire(data: Path, evidence: Path, node: str) -> str:
             raise RecordFailed(f"{tiles.folder}: is retired already")
         _require_stopped(data, tiles.folder, [leaf for _, leaf in tiles.leaves(tiles.signed - 1)])
         tiles.add([canonical({"type": "retirement", "at": now_text()})])
-        tiles.sign()
+        tiles.sign(keep=True)
         return tiles.signer.origin
     finally:
         os.close(lock)

@@ -5,6 +5,8 @@ checkpoint whose tiles are missing. Segments are not its business: the record pu
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol as Interface
@@ -12,6 +14,7 @@ from typing import Protocol as Interface
 from gateway.ship import ShipConflict, ShipFailed
 from gateway.ship.spool import delays
 
+COSIGNED_SECONDS = 60.0
 WIDTH = 256
 """Hashes in a full tile (C2SP tlog-tiles)."""
 
@@ -37,7 +40,7 @@ class LogMirror:
         self._shipped: set[str] | None = None
         self._passing = asyncio.Lock()
         self._sizes: dict[str, int] = {}
-        self._cosigned_at: dict[Path, int] = {}
+        self._cosigned_at: dict[Path, float] = {}
         self.backlog = 0
         """Objects of the pass that runs now that are not shipped yet."""
         self.failures = 0
@@ -51,7 +54,7 @@ class LogMirror:
         waits = delays()
         while True:
             try:
-                await self.mirror()
+                await self.mirror(last=False)
             except ShipConflict:
                 raise
             except (ShipFailed, OSError):
@@ -61,10 +64,13 @@ class LogMirror:
                 self.failures, waits = 0, delays()
                 await sleep(every)
 
-    async def mirror(self) -> None:
-        """One pass. Safe to repeat after a crash at any point of an earlier one."""
+    async def mirror(self, last: bool = True) -> None:
+        """One pass. Safe to repeat after a crash at any point of an earlier one.
+
+        `last`: nobody knows when the next one is, so the newest cosignature goes too.
+        """
         async with self._passing:
-            await self._pass()
+            await self._pass(last)
 
     async def wraps(self, session: str) -> dict[str, bytes]:
         """The wrapped keys of a session that the store has. Raises ShipFailed."""
@@ -81,7 +87,7 @@ class LogMirror:
             if self._shipped is not None:
                 self._shipped = {one for one in self._shipped if not one.startswith(below)}
 
-    async def _pass(self) -> None:
+    async def _pass(self, last: bool) -> None:
         if self._shipped is None:
             for log in self._logs():
                 await self._require_ours(log)
@@ -92,7 +98,7 @@ class LogMirror:
         heads = [(log, (log / "checkpoint").read_bytes()) for log in self._logs()]
         await self._immutable(self._beside())
         for log, head in heads:
-            await self._mirror_log(log, head)
+            await self._mirror_log(log, head, last)
 
     async def _require_ours(self, log: Path) -> None:
         """What the store has of a log must be ours: names alone would not tell, and `checkpoint`
@@ -138,11 +144,11 @@ class LogMirror:
         finally:
             self.backlog = 0
 
-    async def _mirror_log(self, log: Path, head: bytes) -> None:
+    async def _mirror_log(self, log: Path, head: bytes, last: bool) -> None:
         name = _below(self._evidence, log)
         size = int(head.split(b"\n")[1])
         if self._sizes.get(name) == size:
-            await self._cosigned(log, size)
+            await self._cosigned(log, size, last)
             return
         await self._immutable([(f"{name}/{tile}", log / tile) for tile in full_tiles(size)])
         for tile in partial_tiles(size):
@@ -154,19 +160,18 @@ class LogMirror:
         await self._immutable([(_below(self._evidence, path), path) for path in fixed])
         await self._store.overwrite(f"{name}/checkpoint", head)
         self._sizes[name] = size
-        await self._cosigned(log, size)
+        await self._cosigned(log, size, last)
 
-    async def _cosigned(self, log: Path, size: int) -> None:
+    async def _cosigned(self, log: Path, size: int, last: bool) -> None:
         """What a witness cosigned comes later than its checkpoint; none may be ahead of it."""
         folder = log / "cosigned"
-        if not folder.is_dir() or folder.stat().st_mtime_ns == self._cosigned_at.get(log):
-            return
-        changed = folder.stat().st_mtime_ns
-        paths = [p for p in folder.iterdir() if p.name.isdigit()]
-        ready = [p for p in paths if int(p.name) <= size]
-        await self._immutable([(_below(self._evidence, path), path) for path in ready])
-        if len(ready) == len(paths):
-            self._cosigned_at[log] = changed
+        paths = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+        ready = sorted((p for p in paths if int(p.name) <= size), key=lambda p: int(p.name))
+        now = time.monotonic()
+        # The newest holds all before it: one a minute, and the last, are enough in the store.
+        if ready and (last or now - self._cosigned_at.get(log, -math.inf) >= COSIGNED_SECONDS):
+            await self._immutable([(_below(self._evidence, ready[-1]), ready[-1])])
+            self._cosigned_at[log] = now
 
 
 def _of_keys(log: Path, size: int) -> list[Path]:

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ log = logging.getLogger("trailgate.ship")
 
 _COSIGNATURE = b"\x04"
 _MOST_ANSWER = 65536
+_KEPT_SECONDS = 60.0
 _SIZE_TYPE = "text/x.tlog.size"
 
 
@@ -79,6 +81,8 @@ class WitnessClient:
             timeout=seconds, trust_env=False, limits=httpx.Limits(max_connections=1)
         )
         self._sizes: dict[str, int] = {}
+        self._kept: dict[str, tuple[float, int]] = {}
+        """When a cosignature was last kept for good, and the one behind it that may yet go."""
         self._given_up: set[str] = set()
         self._heard = time.monotonic()
         self.failures = 0
@@ -135,7 +139,18 @@ class WitnessClient:
         answer = await self._ask(folder, note, size)
         line = self._key.line(answer, body)
         await asyncio.to_thread(_put, folder / "cosigned" / str(size), note + line)
+        await asyncio.to_thread(self._forget, folder, size)
         self._sizes[folder.name] = self.size = size
+
+    def _forget(self, folder: Path, size: int) -> None:
+        """Of cosignatures less than a minute apart the newest is kept: it holds the others."""
+        now, (kept_at, before) = time.monotonic(), self._kept.get(folder.name, (-math.inf, 0))
+        if now - kept_at >= _KEPT_SECONDS:
+            self._kept[folder.name] = now, 0
+            return
+        if before:
+            (folder / "cosigned" / str(before)).unlink(missing_ok=True)
+        self._kept[folder.name] = kept_at, size
 
     async def _cosign_older(self, folder: Path) -> None:
         """A log that was ended: whether the witness serves it is not the newest one's matter."""

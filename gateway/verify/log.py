@@ -92,6 +92,7 @@ class LogReader:
         self._older: Checkpoint | None = None
         self._more: list[tuple[str, Checkpoint]] = []
         self._chain: KeyChain
+        self._copy = ""
         self._out = LogReading(path, History(node, int(number), ""))
 
     def read(self) -> LogReading:
@@ -108,6 +109,8 @@ class LogReader:
         if latest is not None:
             out.size = latest.size
             self._leaves(latest, roots)
+            if self._copy and out.history.stopped:
+                self._get(self._copy, MOST_NOTE)
             self._rotated(latest.size)
             self._certified()
         if out.behind and (out.history.stopped or not out.sound):
@@ -236,7 +239,8 @@ class LogReader:
             out.behind = name
             self._older = latest
         elif copy not in self._names:
-            self._get(copy, MOST_NOTE)
+            # A live writer keeps one a minute; the last one of a log that was stopped is kept.
+            self._copy = copy
         elif latest.size in bodies and bodies[latest.size] != out.head:
             out.defect(name, "checkpoint", f"differs from {copy}: two signed heads of one size")
 
