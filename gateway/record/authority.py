@@ -69,6 +69,9 @@ class NodeAuthority:
         self._log = node_log
         self._signer = tiles.signer
         self._log_path = tiles.folder
+        self._added: dict[str, int] = {}
+        """Leaves that are not signed yet, by what they were made of: each is made once, though
+        signing fails while there is no room."""
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -127,8 +130,10 @@ class NodeAuthority:
                 log.error("a certificate was not taken", extra={"cause": f"{path} {error}"})
                 await asyncio.to_thread(path.unlink)
                 continue
-            beside = (self._log_path / CERTIFICATES / path.name, note, True)
-            index = self._log.append("certificate", [beside], note=text)
+            if path.name not in self._added:
+                beside = (self._log_path / CERTIFICATES / path.name, note, True)
+                self._added[path.name] = self._log.append("certificate", [beside], note=text)
+            index = max(index, self._added[path.name])
             taken.append(path)
         await self._signed(index)
         await asyncio.to_thread(self._keep, taken)
@@ -153,8 +158,9 @@ class NodeAuthority:
         path = self._folder / "key.next"
         following = await asyncio.to_thread(nodekey.load_or_make, path)
         signer = NoteSigner(following, self._signer.origin)
-        index = self._log.rotate(signer)
-        await self._signed(index)
+        if signer.vkey not in self._added:
+            self._added[signer.vkey] = self._log.rotate(signer)
+        await self._signed(self._added[signer.vkey])
         await asyncio.to_thread(finish_rotation, self._folder)
         old, self._signer = self._signer, signer
         (self._folder / "request.next").unlink(missing_ok=True)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +19,10 @@ from click.testing import CliRunner, Result
 from gateway.admin.cli import root as commands
 from gateway.admin.cli.node.root import Root, public_path
 from gateway.model import RecordFailed
+from gateway.record import durable
+from gateway.record.authority import NodeAuthority
+from gateway.record.log import NodeLog, TileLog
+from gateway.record.nodekey import NoteSigner, load_or_make
 from gateway.verify.certificate import open_request
 from gateway.verify.findings import Findings
 from gateway.verify.run import Request, verify
@@ -218,6 +224,41 @@ async def test_any_kill_in_a_rotation_leaves_one_key_that_goes_on(
     await day(world.place)
     assert not left.exists()
     world.place.assert_complete()
+
+
+async def test_a_rotation_without_room_is_made_once(tmp_path: Path) -> None:
+    full = False
+
+    def put(path: Path, data: bytes, unfinished: Path) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "full", str(path))
+        durable.put(path, data, unfinished)
+
+    folder, log = tmp_path / "node", tmp_path / "log" / "gw1" / "0"
+    folder.mkdir()
+    tiles = TileLog(log, NoteSigner(load_or_make(folder / "key"), "trailgate/gw1/0"), put)
+    tiles.resume()
+    node_log = NodeLog(tiles, "gw1", 3600.0, lambda cause: None)
+    authority = NodeAuthority(folder, node_log, tiles)
+    node_log.append("heartbeat")
+    await authority.begin()
+    await node_log.sign()
+    note = Root.make(tmp_path / "root.key", "r").certify(
+        open_request((folder / "request").read_bytes())[0], at(days=-1), at(days=9)
+    )
+    (folder / "incoming").mkdir()
+    (folder / "incoming" / sha256(note).hexdigest()).write_bytes(note)
+    (folder / "rotate").touch()
+    full = True
+    for _ in range(3):
+        with pytest.raises(OSError, match="full"):
+            await authority._settle()
+    full = False
+    await authority._settle()
+    assert not (folder / "rotate").exists()
+    told = [json.loads(leaf)["type"] for _, leaf in tiles.leaves(0)]
+    assert told == ["heartbeat", "certificate", "rotation"]
+    await node_log.stop()
 
 
 async def test_an_old_key_put_back_signs_nothing(world: World) -> None:
