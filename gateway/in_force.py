@@ -97,13 +97,19 @@ class InForce:
     parts: Parts
     doors: Doors
 
-    async def prepare(self, whole: Whole) -> Ready:
-        """Make everything ready that can fail. Raises Rejected, RecordFailed."""
+    async def check(self, whole: Whole) -> None:
+        await self._logins(whole)
+
+    async def _logins(self, whole: Whole) -> tuple[list[Issuer], Providers]:
         try:
             issuers = issuers_of(whole.objects)
-            providers = await asyncio.to_thread(providers_of, whole.objects, issuers)
+            return issuers, await asyncio.to_thread(providers_of, whole.objects, issuers)
         except (ValueError, OSError) as error:
             raise Rejected(422, f"an issuer cannot be trusted: {error}") from error
+
+    async def prepare(self, whole: Whole) -> Ready:
+        """Make everything ready that can fail. Raises Rejected, RecordFailed."""
+        issuers, providers = await self._logins(whole)
         await record_policies(self.parts.recorder, whole.policies)
         doors = await self.doors.prepare(whole.objects.targets.values())
         return Ready(self.parts, whole, issuers, providers, doors)

@@ -91,6 +91,8 @@ class Declarer:
         plan = planned(order, there, documents_of(stored), self.base.names())
         self._check_secrets(plan)
         new = await self._checked(plan)
+        if order.dry_run:
+            await self._force.check(new)
         if order.dry_run or not plan.changing:
             return Outcome(tuple(_change(step, there) for step in plan.steps), revision)
         prepared = await self._force.prepare(new)

@@ -192,4 +192,6 @@ def _with_secret(
                 raise _wrong(f'{kind} {name}.{key}: give it as {{"from": "file:PATH"}}', f"/{key}")
         elif key not in after and in_vault(before, key):
             after[key] = IN_VAULT
+        elif kind != "credential" and in_vault(after, key):
+            raise _wrong(f"{kind} {name}.{key}: the vault is for credentials", f"/{key}")
     return after, next(iter(taken.values()), None)

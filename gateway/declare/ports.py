@@ -36,6 +36,9 @@ class Prepared(Interface):
 class Force(Interface):
     """What is in force on this node."""
 
+    async def check(self, whole: Whole) -> None:
+        """Whether it could be in force, as far as that can be told. Raises Rejected."""
+
     async def prepare(self, whole: Whole) -> Prepared:
         """Make everything ready that can fail. Raises Rejected."""
 

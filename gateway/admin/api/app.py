@@ -6,7 +6,17 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from gateway.admin.api import credentials, grants, health, keys, login, oauth, objects, sessions
+from gateway.admin.api import (
+    credentials,
+    grants,
+    health,
+    keys,
+    login,
+    oauth,
+    objects,
+    openapi,
+    sessions,
+)
 from gateway.admin.api.problems import (
     Problem,
     on_failure,
@@ -34,6 +44,7 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
             *login.ROUTES,
             *grants.ROUTES,
             *objects.ROUTES,
+            *openapi.ROUTES,
             *sessions.ROUTES,
             *keys.ROUTES,
             *credentials.ROUTES,

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong around a running gateway: a file and the store that quarrel, a reload, a record
+that cannot be written."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.app import StartFailed
+from tests.declare.conftest import CREDENTIAL, TARGET, Place, World
+
+
+async def test_a_file_that_takes_a_declared_name_is_refused_at_start_and_reload(
+    place: Place,
+) -> None:
+    async with place.running() as world:
+        await world.declared("credentials/app", CREDENTIAL)
+        with (place.folder / "objects.yaml").open("a") as file:
+            file.write("---\ncredential: app\nuser: other\nlogin: trust\n")
+        assert not await world.gateway.reload()
+        assert world.gateway.objects.credentials["app"].user == "app"
+    with pytest.raises(StartFailed, match="credential app is declared twice"):
+        async with place.running():
+            pass
+
+
+async def test_a_reload_keeps_what_was_declared_and_takes_what_files_say(world: World) -> None:
+    await world.declared("credentials/app", CREDENTIAL)
+    await world.declared("targets/orders", TARGET)
+    port = world.gateway.port_of("orders")
+    with (world.folder / "objects.yaml").open("a") as file:
+        file.write("---\ncredential: of-file\nuser: other\nlogin: trust\n")
+    (world.folder / "policies" / "p.yaml").write_text("policy: p\nrules: []\n")
+    assert await world.gateway.reload()
+    assert await world.names("credentials") == ["app", "of-file"]
+    assert world.gateway.port_of("orders") == port
+    policy = await world.get("policies/p")
+    assert policy["managed_by"] == "file" and policy["document"]["text"].startswith("policy: p")
+    taken = await world.put("policies/p", {"rules": []})
+    assert taken.status_code == 409
+    # A declared object may need one of a file; taking that out is refused.
+    await world.declared("targets/t", {**TARGET, "credentials": ["of-file"]})
+    text = (world.folder / "objects.yaml").read_text()
+    (world.folder / "objects.yaml").write_text(text.partition("---\ncredential: of-file")[0])
+    assert not await world.gateway.reload()
+    assert "of-file" in world.gateway.objects.credentials
+
+
+async def test_a_record_that_cannot_be_written_changes_nothing(world: World) -> None:
+    await world.declared("credentials/app", CREDENTIAL)
+    before = world.gateway.declarer.revision
+    world.gateway._parts.recorder._fail_with("the disk is gone")
+    answer = await world.put("targets/orders", TARGET)
+    assert answer.status_code == 503, answer.text
+    assert "nothing was changed" in answer.json()["detail"]
+    assert world.gateway.declarer.revision == before
+    with pytest.raises(KeyError):
+        world.gateway.port_of("orders")
+
+
+async def test_a_gateway_without_recipients_in_files_starts_by_those_declared(
+    place: Place,
+) -> None:
+    key = (place.folder / "auditor" / "recipient.pub").read_text().strip()
+    async with place.running() as world:
+        await world.declared("recipients/second", {"key": key})
+    text = (place.folder / "objects.yaml").read_text()
+    (place.folder / "objects.yaml").write_text(text.partition("---\n")[2])
+    async with place.running() as world:
+        assert list(world.gateway.objects.recipients) == ["second"]
