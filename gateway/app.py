@@ -160,6 +160,10 @@ def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
     async def record() -> str | None:
         return "the record has failed" if parts.recorder.failed else None
 
+    async def objects() -> str | None:
+        told = "what the store declares is not in force on this node; the log has the cause"
+        return told if gateway.declarer.complaint else None
+
     async def store() -> str | None:
         await parts.store.ping()
         return None
@@ -173,7 +177,7 @@ def _services(gateway: Gateway, parts: Parts, url: str) -> Services:
         url=url,
         sessions=parts.sessions,
         targets=parts.targets,
-        ready={"record": record, "store": store},
+        ready={"record": record, "store": store, "objects": objects},
         metrics=parts.metrics.registry,
         check_details=complaint,
         keeping=parts.keeping,

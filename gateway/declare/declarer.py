@@ -54,6 +54,8 @@ class Declarer:
         self.keeper = keeper
         self.revision = revision
         """Of what is in force here."""
+        self.complaint = ""
+        """Why what the store declares is not in force here; empty: it is."""
         self._store = store
         self._force = force
         self._record = record
@@ -177,16 +179,17 @@ class Declarer:
         self, order: Order, plan: Plan, revision: int, change: str
     ) -> tuple[int, tuple[StoredObject, ...]] | None:
         edits = [_edit(step, order.managed_by) for step in plan.changing]
-        written = None
         try:
             written = await self._store.write(
                 edits, by=order.author.label, at=self._now(), revision=revision
             )
-        finally:
-            if written is None:
-                await self._record.config_changed(
-                    {"event": "config.not_changed", "change": change}, b""
-                )
+        except BaseException:
+            # A link that broke at the commit leaves open whether it was done; `refresh` will see.
+            await self._record.config_changed({"event": "config.unknown", "change": change}, b"")
+            raise
+        if written is None:
+            event = {"event": "config.not_changed", "change": change}
+            await self._record.config_changed(event, b"")
         return written
 
     async def _dropped(self, plan: Plan) -> None:
@@ -211,9 +214,26 @@ class Declarer:
         revision, stored = await self._store.everything()
         new = await asyncio.to_thread(whole, base, documents_of(stored), self._closed)
         prepared = await self._force.prepare(new)
+        try:
+            await self._record_reload(base, revision)
+        except BaseException:
+            await prepared.undo()
+            raise
         await prepared.commit()
-        self.base, self.revision = base, revision
+        self.base, self.revision, self.complaint = base, revision, ""
         return new
+
+    async def _record_reload(self, base: Base, revision: int) -> None:
+        """What files say has no other record; what another node changed is in that node's."""
+        documents = [one.document for one in base.shown()]
+        text = canonical({"objects": documents})
+        event = {
+            "event": "config.reload",
+            "kind": "files",
+            "revision": revision,
+            "files_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        }
+        await self._record.config_changed(event, text.encode() if base is not self.base else b"")
 
     async def refresh(self) -> None:
         """Put in force what another node has changed since. Raises Rejected, StoreFailed."""
@@ -230,7 +250,6 @@ class Declarer:
 
     async def watch(self) -> None:
         """Refresh each second until cancelled; what was in force stays where that fails."""
-        told: str = ""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_EVERY):
@@ -238,12 +257,12 @@ class Declarer:
             self._told.clear()
             try:
                 await self.refresh()
-                told = ""
+                self.complaint = ""
             except Exception as error:
                 cause = error.told() if isinstance(error, Rejected) else str(error)
-                if cause != told:
+                if cause != self.complaint:
                     log.error("objects not refreshed", extra={"cause": cause})
-                told = cause
+                self.complaint = cause
 
 
 def _shown(one: StoredObject, document: Mapping[str, Any]) -> Shown:
