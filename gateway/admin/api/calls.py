@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import pwd
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -188,3 +188,23 @@ async def form_of(request: Request, cap: int = BODY_CAP) -> dict[str, str]:
     if len(form) != len(pairs):
         raise Problem(400, "a parameter is given twice")
     return form
+
+
+def query_of(request: Request, known: Set[str]) -> dict[str, str]:
+    """The parameters in the address; one that is unknown or given twice is a Problem."""
+    pairs = request.query_params.multi_items()
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise Problem(400, "a parameter is given twice")
+    if unknown := sorted(set(query) - known):
+        told = ", ".join(sorted(known)) or "none"
+        raise Problem(400, f"unknown parameter {unknown[0][:100]!r}; known are {told}")
+    return query
+
+
+def flag_in(query: Mapping[str, str], name: str) -> bool:
+    """`true` or `false`, which is the default. Raises Problem."""
+    text = query.get(name, "false")
+    if text not in ("true", "false"):
+        raise Problem(400, f"{name} must be true or false")
+    return text == "true"

@@ -174,7 +174,7 @@ CALLS: dict[str, Call] = {
         (JSON, of({}, {"seconds": {"type": "number", "exclusiveMinimum": 0}})),
         body_optional=True,
     ),
-    "GET /api/v1/sessions": Call(answers(listed(ref("Session")))),
+    "GET /api/v1/sessions": Call(answers(listed(ref("Session"))), query={"own": FLAG}),
     "DELETE /api/v1/sessions/{id}": Call(answers(some(killed=STRING))),
     "DELETE /api/v1/keys/{session}": Call(ERASED),
     "GET /api/v1/{kinds}": Call(answers(listed(ref("Object"))), query=LISTING),

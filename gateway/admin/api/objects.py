@@ -13,7 +13,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.admin.api.calls import any_json_of, author_of, caller_with, json_of, services_of
+from gateway.admin.api.calls import (
+    any_json_of,
+    author_of,
+    caller_with,
+    flag_in,
+    json_of,
+    query_of,
+    services_of,
+)
 from gateway.admin.api.problems import Problem
 from gateway.config import ObjectName, Wrong
 from gateway.declare.declarer import Declarer
@@ -52,7 +60,7 @@ register_url_convertor("kind", KindConvertor())
 async def list_objects(request: Request) -> Response:
     """GET /api/v1/KINDS?limit=&after=: objects of a kind by name; Link names the next page."""
     await caller_with(request, "admin", "audit")
-    query = _query(request, LISTING)
+    query = query_of(request, LISTING)
     limit, after = _limit(query), query.get("after", "")
     found = await _declarer(request).shown(request.path_params["kinds"])
     rest = [one for one in found if one.name > after]
@@ -67,7 +75,7 @@ async def list_objects(request: Request) -> Response:
 async def get_object(request: Request) -> Response:
     """GET /api/v1/KINDS/NAME."""
     await caller_with(request, "admin", "audit")
-    _query(request, set())
+    query_of(request, set())
     kind, name = _named(request)
     for one in await _declarer(request).shown(kind):
         if one.name == name:
@@ -101,13 +109,13 @@ async def delete_object(request: Request) -> Response:
 
 
 async def _ordered(request: Request, caller: Grant | None, wanted: Wanted) -> Outcome:
-    query = _query(request, WRITING)
+    query = query_of(request, WRITING)
     order = Order(
         (wanted,),
         checked_manager(query.get("managed_by", MANUAL)),
         author_of(request, caller),
-        adopt=_flag(query, "adopt"),
-        dry_run=_flag(query, "dry_run"),
+        adopt=flag_in(query, "adopt"),
+        dry_run=flag_in(query, "dry_run"),
     )
     return await _declarer(request).order(order)
 
@@ -115,7 +123,7 @@ async def _ordered(request: Request, caller: Grant | None, wanted: Wanted) -> Ou
 async def apply_set(request: Request) -> Response:
     """POST /api/v1/apply?dry_run=: declare a set of objects together, or nothing of it."""
     caller = await caller_with(request, "admin")
-    query = _query(request, {"dry_run"})
+    query = query_of(request, {"dry_run"})
     asked = await json_of(request, SET, SET_CAP)
     documents = asked.get("objects")
     if not isinstance(documents, list):
@@ -127,7 +135,7 @@ async def apply_set(request: Request) -> Response:
         author_of(request, caller),
         adopt=_true(asked, "adopt"),
         prune=_true(asked, "prune"),
-        dry_run=_flag(query, "dry_run"),
+        dry_run=flag_in(query, "dry_run"),
     )
     if order.prune and not asked.get("set"):
         raise Problem(400, "prune needs a set: it deletes what the same set declared before")
@@ -203,29 +211,11 @@ def _named(request: Request) -> tuple[str, str]:
         raise Problem(404, f"there is no {kind} of that name") from None
 
 
-def _query(request: Request, known: set[str]) -> dict[str, str]:
-    pairs = request.query_params.multi_items()
-    query = dict(pairs)
-    if len(query) != len(pairs):
-        raise Problem(400, "a parameter is given twice")
-    if unknown := sorted(set(query) - known):
-        told = ", ".join(sorted(known)) or "none"
-        raise Problem(400, f"unknown parameter {unknown[0][:100]!r}; known are {told}")
-    return query
-
-
 def _limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(PAGE))
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= LARGEST_PAGE:
         raise Problem(400, f"limit must be a number from 1 to {LARGEST_PAGE}")
     return int(text)
-
-
-def _flag(query: Mapping[str, str], name: str) -> bool:
-    text = query.get(name, "false")
-    if text not in ("true", "false"):
-        raise Problem(400, f"{name} must be true or false")
-    return text == "true"
 
 
 def _true(asked: Mapping[str, Any], name: str) -> bool:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.admin.api.calls import caller_of, label_of, services_of
+from gateway.admin.api.calls import caller_of, flag_in, label_of, query_of, services_of
 from gateway.admin.api.problems import Problem
 from gateway.admin.api.reads import note_read
 from gateway.declare.rights import Right
@@ -20,7 +20,7 @@ from gateway.model import Grant
 async def live(request: Request) -> Response:
     """GET /api/v1/sessions?own=: open sessions of the caller and of all below it, and others' by
     the right read_sessions or operate on their target. `own=true`: of this node alone."""
-    caller, own = await caller_of(request), request.query_params.get("own") == "true"
+    caller, own = await caller_of(request), flag_in(query_of(request, {"own"}), "own")
     found = await _visible(request, caller, "read_sessions", "operate", own=own)
     note_read(request, caller, "sessions", len(found))
     return JSONResponse(found)
