@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,28 +58,40 @@ def node(folder: Path, name: str, shop: PostgresServer, url: str, limits: str) -
     return ports
 
 
-@pytest.fixture
-def grace(request: pytest.FixtureRequest) -> str:
-    return f"store_grace_seconds: {getattr(request, 'param', 60)}"
-
-
-@pytest.fixture
-def nodes(
-    shop: PostgresServer, state: PostgresServer, tmp_path: Path, grace: str
+@contextmanager
+def two_nodes(
+    folder: Path, shop: PostgresServer, state: PostgresServer, grace_seconds: int = 60
 ) -> Iterator[Nodes]:
+    """Two gateways on a new database."""
     database = f"state_{next(_numbers)}"
     state.psql(f"CREATE DATABASE {database}")
     url = f"{state.url(database)}?sslmode=verify-full&sslrootcert={state.ca_path}"
+    names = ("gw-a", "gw-b")
     with ExitStack() as stack:
         served = []
-        for name in ("gw-a", "gw-b"):
-            folder = tmp_path / name
-            ports = node(folder, name, shop, url, grace)
-            served.append(stack.enter_context(serving(folder, ports)))
+        for name in names:
+            ports = node(folder / name, name, shop, url, f"store_grace_seconds: {grace_seconds}")
+            served.append(stack.enter_context(serving(folder / name, ports)))
         yield Nodes(served[0], served[1], state)
-        logs = "".join((tmp_path / name / "log").read_text() for name in ("gw-a", "gw-b"))
+        logs = "".join((folder / name / "log").read_text() for name in names)
         told = state.password in logs
         assert not told
+
+
+@pytest.fixture(scope="module")
+def nodes(
+    shop: PostgresServer, state: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Nodes]:
+    """Two that live on from test to test."""
+    with two_nodes(tmp_path_factory.mktemp("nodes"), shop, state) as both:
+        yield both
+
+
+@pytest.fixture
+def mortal(shop: PostgresServer, state: PostgresServer, tmp_path: Path) -> Iterator[Nodes]:
+    """Two of the test's own."""
+    with two_nodes(tmp_path, shop, state) as both:
+        yield both
 
 
 def connects(served: Served, token: str) -> psycopg.Connection[Any]:
@@ -191,43 +203,46 @@ def becomes(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def test_sessions_of_all_nodes_are_shown_and_ended_at_any(nodes: Nodes) -> None:
-    root = nodes.one.token("data")
+    agent = child(nodes.one, nodes.one.token("data"), "seen")
+    token, data = agent["token"], [str(one.data) for one in (nodes.one, nodes.two)]
+
+    def shown(query: str = "") -> dict[str, str]:
+        found = api.get(f"/api/v1/sessions{query}").json()
+        return {one["gateway"]: one["id"] for one in found if one["grant"] == agent["grant"]}
+
     with (
-        connects(nodes.one, root) as one,
-        connects(nodes.two, root) as two,
+        connects(nodes.one, token) as one,
+        connects(nodes.two, token) as two,
         admin(nodes.one) as api,
     ):
-
-        def shown() -> dict[str, str]:
-            return {each["gateway"]: each["id"] for each in api.get("/api/v1/sessions").json()}
-
         two.execute("select 1")
         assert becomes(lambda: set(shown()) == {"gw-a", "gw-b"}, 5)
-        (own,) = api.get("/api/v1/sessions?own=true").json()
-        assert own["gateway"] == "gw-a"
-        kill = command("sessions", "kill", shown()["gw-b"], "--data", str(nodes.one.data))
+        assert set(shown("?own=true")) == {"gw-a"}
+        there = shown()["gw-b"]
+        kill = command("sessions", "kill", there, "--data", data[0])
         assert kill.returncode == 0, kill.stderr
         assert ends_within(two, 2) < 2
         assert one.execute("select 1").fetchone() == (1,)
         assert becomes(lambda: set(shown()) == {"gw-a"}, 5)
-        listed = command_json("sessions", "list", "--data", str(nodes.one.data))
-        assert [each["gateway"] for each in listed] == ["gw-a"]
-        (ended,) = command_json("sessions", "list", "--data", str(nodes.two.data))
+        # The record is each node's own.
+        listed = [command_json("sessions", "list", "--data", folder) for folder in data]
+        assert there not in {each["id"] for each in listed[0]}
+        (ended,) = [each for each in listed[1] if each["id"] == there]
         assert ended["state"] == "killed"
 
 
 @pytest.mark.fault
-def test_one_node_is_killed_and_the_other_serves_on(nodes: Nodes) -> None:
-    root = nodes.one.token("data")
-    with connects(nodes.two, root) as link:
+def test_one_node_is_killed_and_the_other_serves_on(mortal: Nodes) -> None:
+    root = mortal.one.token("data")
+    with connects(mortal.two, root) as link:
         link.execute("select 1")
-        nodes.one.child.send_signal(signal.SIGKILL)
-        nodes.one.child.wait()
+        mortal.one.child.send_signal(signal.SIGKILL)
+        mortal.one.child.wait()
         assert link.execute("select count(*) from customers").fetchone() == (2,)
-        agent = child(nodes.two, root, "after")
-        with connects(nodes.two, agent["token"]) as another:
+        agent = child(mortal.two, root, "after")
+        with connects(mortal.two, agent["token"]) as another:
             assert another.execute("select 1").fetchone() == (1,)
-            command("grants", "revoke", agent["grant"], "--data", str(nodes.two.data))
+            command("grants", "revoke", agent["grant"], "--data", str(mortal.two.data))
             ends_within(another, 2)
 
 
@@ -295,8 +310,14 @@ def test_the_database_restarts_under_load_and_sessions_go_on(nodes: Nodes) -> No
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("grace", [1], indirect=True)
-def test_past_the_grace_sessions_end(nodes: Nodes) -> None:
+def test_past_the_grace_sessions_end(
+    shop: PostgresServer, state: PostgresServer, tmp_path: Path
+) -> None:
+    with two_nodes(tmp_path, shop, state, grace_seconds=1) as nodes:
+        _outlive(nodes)
+
+
+def _outlive(nodes: Nodes) -> None:
     root = nodes.one.token("data")
     with connects(nodes.one, root) as link:
         link.execute("select 1")
