@@ -226,7 +226,10 @@ class Evidence:
         """
 
         def read() -> list[Listed]:
-            found = [*self._opened_of(list(self._parts()), nodes=False), *self._only_in_logs()]
+            found = [
+                *self._opened_of(list(self._parts()), documents.of_client),
+                *self._only_in_logs(),
+            ]
             found.sort(key=lambda one: (one.document["opened"] or "", one.document["id"]))
             found = chosen(found)
             self._end({one.document["id"]: one.document for one in found}, counted_elsewhere)
@@ -236,15 +239,21 @@ class Evidence:
 
     def nodes(self) -> list[str]:
         """Ids of the records that nodes keep of themselves, one a start."""
-        opened = self._steadily(lambda: [*self._opened_of(list(self._parts()), nodes=True)])
-        told = [one.document for one in opened]
-        return [one["id"] for one in told if (one["target"], one["origin"]) == (None, None)]
+        opened = self._steadily(lambda: [*self._opened_of(list(self._parts()), documents.of_node)])
+        return [one.document["id"] for one in opened]
+
+    def grants(self) -> list[Listed]:
+        """The records of grants, oldest first: who was given what, used or not."""
+        found = self._steadily(
+            lambda: [*self._opened_of(list(self._parts()), documents.of_grant, rest=False)]
+        )
+        return sorted(found, key=lambda one: one.document["opened"] or "")
 
     def session(self, session_id: str) -> Listed:
         """One session by its whole id, the node's own included. Raises Unreadable."""
 
         def read() -> Listed:
-            found = [*self._opened_of([session_bytes(session_id)], nodes=True)]
+            found = [*self._opened_of([session_bytes(session_id)], documents.of_any)]
             if not found:
                 found = [one for one in self._only_in_logs() if one.document["id"] == session_id]
             if not found:
@@ -263,8 +272,11 @@ class Evidence:
                 self._index = self._history = None
         raise Unreadable(f"{self._places.evidence.shown}: its files keep moving", "try again")
 
-    def _opened_of(self, sessions: list[bytes], *, nodes: bool) -> Iterator[Listed]:
-        """By file and offset, so that each file is read once and forwards."""
+    def _opened_of(
+        self, sessions: list[bytes], wanted: documents.Wanted, *, rest: bool = True
+    ) -> Iterator[Listed]:
+        """By file and offset, so that each file is read once and forwards. `rest`: those too of
+        which the first frame is not here."""
         firsts: dict[int, list[Part]] = {}
         headless: list[bytes] = []
         raws: dict[tuple[int, int], bytes] = {}
@@ -278,8 +290,8 @@ class Evidence:
             firsts.setdefault(id(part.file), []).append(part)
             raws[id(part.file), part.offset] = raw
         for parts in firsts.values():
-            yield from self._read_opens(parts, raws, headless, nodes)
-        for raw in headless:
+            yield from self._read_opens(parts, raws, headless, wanted)
+        for raw in headless if rest else ():
             yield Listed(documents.opened(session_text(raw), {}), [])
 
     def _read_opens(
@@ -287,7 +299,7 @@ class Evidence:
         parts: list[Part],
         raws: dict[tuple[int, int], bytes],
         headless: list[bytes],
-        nodes: bool,
+        wanted: documents.Wanted,
     ) -> Iterator[Listed]:
         file = parts[0].file
         missing = {raws[id(file), part.offset] for part in parts}
@@ -296,8 +308,7 @@ class Evidence:
             for frame in file.frames_at(sorted(part.offset for part in parts), self._note):
                 meta = self._meta(frame)
                 missing.discard(frame.session)
-                named = meta.get("target") is not None or meta.get("origin") is not None
-                if nodes or (named and meta.get("record") is None):
+                if wanted(meta):
                     document = documents.opened(session_text(frame.session), meta)
                     yield Listed(document, documents.hops(meta))
         except BadFrame as error:

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,26 @@ SessionDocument = dict[str, Any]
 _TAKEN_AWAY = frozenset({"killed", "revoked", "expired"})
 _OPENED = ("target", "protocol", "user", "grant", "client", "gateway", "opened")
 _COUNTED = ("operations", "denied", "held", "masked", "rows", "bytes")
+
+
+Wanted = Callable[[Mapping[str, Any]], bool]
+"""Whether a record is asked for, by the metadata of its open frame."""
+
+
+def of_any(meta: Mapping[str, Any]) -> bool:
+    return True
+
+
+def of_node(meta: Mapping[str, Any]) -> bool:
+    return (meta.get("target"), meta.get("origin")) == (None, None)
+
+
+def of_grant(meta: Mapping[str, Any]) -> bool:
+    return meta.get("record") == "grant"
+
+
+def of_client(meta: Mapping[str, Any]) -> bool:
+    return not of_node(meta) and not of_grant(meta)
 
 
 @dataclass(slots=True)
@@ -122,9 +142,17 @@ def hops(meta: Mapping[str, Any]) -> list[tuple[str, str | None, bool]]:
 
 def tree(
     sessions: Iterable[tuple[SessionDocument, Sequence[tuple[str, str | None, bool]]]],
+    unused: Iterable[Sequence[tuple[str, str | None, bool]]] = (),
 ) -> list[dict[str, Any]]:
-    """`sessions tree`: sessions under the actors that opened them, actors under their parents."""
+    """`sessions tree`: sessions under the actors that opened them, actors under their parents.
+
+    `unused`: paths of grants, which stand there also when they opened no session.
+    """
     tops: list[dict[str, Any]] = []
+    for path in unused:
+        level = tops
+        for actor, grant, proved in path:
+            level = _node(level, actor, grant, proved)["children"]
     for document, path in sessions:
         level, node = tops, None
         for actor, grant, proved in path:

@@ -13,12 +13,13 @@ import psycopg
 import pytest
 
 from gateway.admin.cli.demo.postgres_server import PostgresServer
-from tests.live.gateway_process import Gateway, command_json, start
+from tests.live.gateway_process import Gateway, command, command_json, start
 
 pytestmark = pytest.mark.live
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
 def child(gateway: Gateway, token: str, name: str, **more: str) -> dict[str, Any]:
@@ -146,3 +147,43 @@ def test_details_that_would_allow_nothing_are_refused_at_once(observed: Gateway)
         assert answer.status_code == 400
         assert answer.json()["error"] == "invalid_authorization_details"
         assert said in answer.json()["error_description"]
+
+
+def nodes_of(tree: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The actors of `sessions tree`, by name."""
+    found = {node["actor"]: node for node in tree}
+    for node in tree:
+        found |= nodes_of(node["children"])
+    return found
+
+
+def test_grants_are_verified_from_both_ends_also_after_a_kill(
+    shop: PostgresServer, tmp_path: Path
+) -> None:
+    gateway = start(tmp_path / "data", shop, database="shop")
+    lead = child(gateway, gateway.token, "lead")
+    idle = child(gateway, lead["access_token"], "idle")
+    busy = child(gateway, lead["access_token"], "busy", requested_token_type=JWT)
+    for _ in range(3):
+        gateway.psql("select 1", database="shop", token=busy["access_token"])
+    gateway.kill()
+    again = start(gateway.data, shop, database="shop")
+    # Its origin's login is gone with `try`; the grants of before go on.
+    assert again.psql("select 2", database="shop", token=busy["access_token"]).stdout == "2\n"
+    later = child(again, busy["access_token"], "later")
+    assert again.psql("select 3", database="shop", token=later["access_token"]).stdout == "3\n"
+    assert again.stop() == 0
+    verdict = command_json("verify", str(gateway.data), "--identity", str(identity(gateway)))
+    assert (verdict["ok"], verdict["defects"]) == (True, [])
+    # lead, idle, busy and two roots of before; busy again and later, and the root of the restart.
+    assert verdict["checked"]["grants"] >= 6
+    tree = nodes_of(command_json("sessions", "tree", "--data", str(gateway.data)))
+    assert tree["idle"]["sessions"] == [] and tree["idle"]["grant"] == idle["grant"]
+    assert len(tree["busy"]["sessions"]) == 4
+    assert [one["actor"] for one in tree["busy"]["children"]] == ["later"]
+    unused = command("audit", "replay", "--tree", idle["grant"], "--data", str(gateway.data))
+    assert "opened no session" in unused.stderr
+
+
+def identity(gateway: Gateway) -> Path:
+    return gateway.data / "auditor" / "identity"

@@ -124,8 +124,16 @@ class Recorded:
         document.update({name: live.get(name) for name in _LIVE})
 
     def tree(self) -> list[Document]:
-        """`sessions tree`."""
-        return session_tree([(one.document, one.hops) for one in self.listed()])
+        """`sessions tree`, with the grants that opened no session."""
+        paths = [one.hops for one in self.grants()]
+        return session_tree([(one.document, one.hops) for one in self.listed()], paths)
+
+    def grants(self) -> list[Listed]:
+        """The records of grants."""
+        try:
+            return self._evidence.grants()
+        except Unreadable as error:
+            raise _failed(error) from error
 
     def find(self, prefix: str) -> str:
         """The id of the one session that begins so."""

@@ -54,6 +54,8 @@ def tree_lines(nodes: Iterable[Mapping[str, Any]], depth: int = 0) -> Iterator[s
     for node in nodes:
         proved = "" if node["proved"] else click.style("  (named by its parent)", dim=True)
         yield "  " * depth + click.style(visible(node["actor"]), bold=True) + proved
+        if not node["sessions"] and not node["children"]:
+            yield "  " * depth + click.style("  no session", dim=True)
         for one in node["sessions"]:
             counts = f"{_number(one['operations'])} operations, {_number(one['denied'])} denied"
             yield "  " * depth + f"  - {one['id']}  {visible(one['target'] or '')}  {counts}"

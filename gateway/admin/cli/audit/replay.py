@@ -76,6 +76,9 @@ def of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
         return [one.document for one in listed]
     wanted = what
     if not any(what == grant for one in listed for _, grant, _ in one.hops):
+        if any(what == grant for one in recorded.grants() for _, grant, _ in one.hops):
+            click.echo(f"grant {visible(what)} opened no session, nor did one below it", err=True)
+            return []
         session_id = recorded.find(what)
         tops = [one.hops[0][1] for one in listed if one.document["id"] == session_id and one.hops]
         if not tops or tops[0] is None:
