@@ -11,8 +11,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from gateway.app import running
+from gateway.config import load_objects, load_settings
 from gateway.model import RecordFailed
 from gateway.record.choosing import Predecessor
+from gateway.record.recipients import make_recipient
 from gateway.record.recorder import NodeRecorder
 from gateway.record.session_record import RecordedSession
 from gateway.ship import ShipFailed
@@ -218,3 +221,26 @@ async def test_a_store_that_cannot_be_asked_stops_the_start(tmp_path: Path) -> N
 
 def _any_root() -> str:
     return VerifierKey.make("root.example.com", bytes(range(32)), ED25519).text()
+
+
+async def test_a_whole_gateway_comes_back_on_another_disk(
+    tmp_path: Path, store: S3Publisher, endpoint: str
+) -> None:
+    """As `serve` does it: nothing is told but the settings."""
+    (tmp_path / "keys").mkdir()
+    make_recipient(tmp_path / "auditor")
+    recipient = (tmp_path / "auditor" / "recipient.pub").read_text().strip()
+    objects = tmp_path / "objects.yaml"
+    objects.write_text(f"recipient: auditor\nkey: {recipient}\n")
+    text = (
+        f"node: gw1\ndata: {tmp_path}/data\nobjects: [objects.yaml]\n"
+        f"evidence: {{to: 's3://{store._bucket}/prod', endpoint: '{endpoint}'}}\n"
+    )
+    settings, _ = load_settings(tmp_path / "trailgate.yaml", text)
+    declared, _ = load_objects(settings.objects)
+    for _ in range(2):
+        async with running(settings, declared):
+            pass
+        shutil.rmtree(tmp_path / "data")
+    findings = verified(store, endpoint)
+    assert (findings.defects, findings.logs, findings.exit_code) == ([], 2, 0)
