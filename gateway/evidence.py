@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from gateway.ship.mirror import LogMirror
 from gateway.ship.s3 import ObjectLock, S3Options, S3Publisher
 from gateway.ship.spool import Spool
 from gateway.ship.witness import WitnessClient, WitnessKey
+from gateway.ship.witnesses import WitnessGroup
 
 log = logging.getLogger("trailgate")
 
@@ -119,53 +121,52 @@ async def _last_pass(mirror: LogMirror) -> None:
 
 
 class Witnessed:
-    """The witness as the settings have it, and whether sessions must wait for it."""
+    """The witnesses as the settings have them, and whether sessions must wait for them."""
 
-    def __init__(self, client: WitnessClient | None, refuse_after: float) -> None:
-        self._client = client
-        self._refuse_after = refuse_after
-
-    @property
-    def client(self) -> WitnessClient | None:
-        return self._client
+    def __init__(self, *clients: tuple[WitnessClient, float]) -> None:
+        """Each with the seconds after which sessions are refused without it."""
+        self._clients = clients
+        self.group = WitnessGroup([client for client, _ in clients])
 
     def refuse(self) -> str:
         """Why no session may be opened; empty: it may."""
-        client = self._client
-        if client is None or client.silent_seconds <= self._refuse_after:
-            return ""
-        return f"no witness has cosigned for {client.silent_seconds:.0f} seconds: {client.cause}"
+        for client, refuse_after in self._clients:
+            silent = client.silent_seconds
+            if silent > refuse_after:
+                return f"no witness has cosigned for {silent:.0f} seconds: {client.cause}"
+        return ""
 
     def has(self, leaves: int) -> bool:
-        """Whether the witness has cosigned so many leaves; true where there is none."""
-        return self._client is None or self._client.size >= leaves
+        """Whether every witness has cosigned so many leaves; true where there is none."""
+        return all(client.size >= leaves for client, _ in self._clients)
 
     def figures(self) -> Mapping[str, float]:
-        client = self._client
+        clients = self.group.clients
         return {
-            "witness_size": client.size if client else 0,
-            "witness_failures": client.failures if client else 0,
-            "witness_silent_seconds": client.silent_seconds if client else 0,
+            "witness_size": min((one.size for one in clients), default=0),
+            "witness_failures": sum(one.failures for one in clients),
+            "witness_silent_seconds": max((one.silent_seconds for one in clients), default=0),
         }
 
 
 @asynccontextmanager
 async def witnessed(settings: Settings, folder: Path) -> AsyncIterator[Witnessed]:
-    """Checkpoints go to the witness meanwhile; at the end once more. `folder`: the evidence."""
-    given = settings.evidence.witness
-    if given is None:
-        yield Witnessed(None, math.inf)
-        return
-    key = WitnessKey.parse(given.vkey)
-    client = WitnessClient(folder / "log" / settings.node, given.url, key)
-    sending = asyncio.ensure_future(client.run())
+    """Checkpoints go to the witnesses meanwhile; at the end once more. `folder`: the evidence."""
+    lock, clients = threading.Lock(), list[tuple[WitnessClient, float]]()
+    for given in settings.evidence.witness or ():
+        key, logs = WitnessKey.parse(given.vkey), folder / "log" / settings.node
+        client = WitnessClient(logs, given.url, key, lock=lock)
+        clients.append((client, given.grace_seconds if given.required else math.inf))
+    made = Witnessed(*clients)
+    sending = asyncio.ensure_future(made.group.run()) if clients else None
     try:
-        yield Witnessed(client, given.grace_seconds if given.required else math.inf)
+        yield made
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        await _last_cosignature(client)
-        await client.close()
+        if sending is not None:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        await asyncio.gather(*(_last_cosignature(one) for one in made.group.clients))
+        await made.group.close()
 
 
 async def _last_cosignature(client: WitnessClient) -> None:

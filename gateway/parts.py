@@ -192,7 +192,7 @@ async def _recorder(
 ) -> NodeRecorder:
     recipients = [Recipient.parse(one.key.value) for one in objects.recipients.values()]
     before = await predecessor(
-        settings.data, evidence.folder, settings.node, evidence.store, witness.client
+        settings.data, evidence.folder, settings.node, evidence.store, witness.group
     )
     options = RecorderOptions(
         predecessor=before,

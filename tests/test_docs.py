@@ -243,7 +243,7 @@ async def test_every_metric_is_listed_and_no_other(tmp_path: Path) -> None:
     )
     metrics = Metrics()
     metrics.registry.register(
-        RecordMetrics(recorder.figures, evidence.figures, Witnessed(None, 1.0).figures)
+        RecordMetrics(recorder.figures, evidence.figures, Witnessed().figures)
     )
     families = {
         family.name + ("_total" if family.type == "counter" else ""): family.type

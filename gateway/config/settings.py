@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 
@@ -125,6 +125,24 @@ class BacklogSettings:
             raise Wrong("soft_bytes is 1 or more, hard_bytes no less", "soft_bytes")
 
 
+class Witnesses(tuple[WitnessSettings, ...]):
+    """One witness, or a list of them; each has a key of its own."""
+
+    @classmethod
+    def from_node(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
+        if isinstance(node, yaml.SequenceNode):
+            found = reader.value(node, tuple[WitnessSettings, ...], at)
+        else:
+            found = reader.value(node, WitnessSettings, at)
+            found = BAD if found is BAD else (found,)
+        if found is BAD:
+            return BAD
+        if not found or len({one.vkey for one in found}) < len(found):
+            cure = "write each witness once, or leave the key out"
+            return reader.wrong(node, f"{at}: names no witness, or one twice", cure)
+        return cls(found)
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceSettings:
     """Where the record goes, and how sure each frame must be before bytes move on."""
@@ -155,7 +173,9 @@ class EvidenceSettings:
         "S3: Object Lock of what is published; default: the bucket's own", default=None
     )
     backlog: BacklogSettings = setting("what may wait to be published", default=BacklogSettings())
-    witness: WitnessSettings | None = setting("who cosigns the log; default: nobody", default=None)
+    witness: Witnesses | None = setting(
+        "who cosigns the log, one or a list; default: nobody", default=None
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -73,7 +74,16 @@ class WitnessKey:
 class WitnessClient:
     """One pass has the newest checkpoint of each of a node's logs cosigned."""
 
-    def __init__(self, logs: Path, url: str, key: WitnessKey, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        logs: Path,
+        url: str,
+        key: WitnessKey,
+        seconds: float = 10.0,
+        lock: threading.Lock | None = None,
+    ) -> None:
+        """`lock`: shared by all clients that write beside these logs."""
+        self._lock = lock or threading.Lock()
         self._logs = logs
         self._url = url.rstrip("/")
         self._key = key
@@ -84,6 +94,7 @@ class WitnessClient:
         self._kept: dict[str, tuple[float, int]] = {}
         """When a cosignature was last kept for good, and the one behind it that may yet go."""
         self._given_up: set[str] = set()
+        self._waits = delays()
         self._heard = time.monotonic()
         self.failures = 0
         """Answers that were no cosignature, or none at all."""
@@ -104,16 +115,18 @@ class WitnessClient:
         self, every: float = 1.0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         """Pass after pass until cancelled; backs off while the witness fails."""
-        waits = delays()
         while True:
-            try:
-                await self.cosign()
-            except (ShipFailed, OSError) as error:
-                self._failed(str(error))
-                await sleep(next(waits))
-            else:
-                waits = delays()
-                await sleep(every)
+            await sleep(await self.attempt() or every)
+
+    async def attempt(self) -> float:
+        """One pass; how long to wait because it failed, in seconds. 0: it did not."""
+        try:
+            await self.cosign()
+        except (ShipFailed, OSError) as error:
+            self._failed(str(error))
+            return next(self._waits)
+        self._waits = delays()
+        return 0.0
 
     def _failed(self, cause: str) -> None:
         self.failures += 1
@@ -123,7 +136,7 @@ class WitnessClient:
 
     async def cosign(self) -> None:
         """One pass. Raises ShipFailed, OSError."""
-        newest, older = await asyncio.to_thread(_uncosigned, self._logs)
+        newest, older = await asyncio.to_thread(_uncosigned, self._logs, self._key.name)
         if newest is not None:
             await self._cosign(newest)
         for folder in older:
@@ -138,9 +151,16 @@ class WitnessClient:
         body, size = note.partition(b"\n\n")[0] + b"\n", int(note.split(b"\n")[1])
         answer = await self._ask(folder, note, size)
         line = self._key.line(answer, body)
-        await asyncio.to_thread(_put, folder / "cosigned" / str(size), note + line)
+        await asyncio.to_thread(self._put, folder / "cosigned" / str(size), note, line)
         await asyncio.to_thread(self._forget, folder, size)
         self._sizes[folder.name] = self.size = size
+
+    def _put(self, path: Path, note: bytes, line: bytes) -> None:
+        """Beside the lines that other witnesses gave for the same checkpoint."""
+        with self._lock:
+            there = path.read_bytes() if path.exists() else note
+            if f"\n\u2014 {self._key.name} ".encode() not in there:
+                _put(path, (there if there.startswith(note) else note) + line)
 
     def _forget(self, folder: Path, size: int) -> None:
         """Of cosignatures less than a minute apart the newest is kept: it holds the others."""
@@ -226,13 +246,21 @@ class WitnessClient:
             raise ShipFailed(f"the witness does not answer: {cause}") from error
 
 
-def _uncosigned(logs: Path) -> tuple[Path | None, list[Path]]:
-    """The newest log, and older ones, whose checkpoint nobody cosigned yet."""
+def _uncosigned(logs: Path, name: str) -> tuple[Path | None, list[Path]]:
+    """The newest log, and older ones, whose checkpoint this witness has not cosigned yet."""
+    mark = f"\n\u2014 {name} ".encode()
     found = [path for path in logs.glob("*/checkpoint") if path.parent.name.isdigit()]
     folders = sorted((path.parent for path in found), key=lambda folder: -int(folder.name))
-    left = [one for one in folders if not (one / "cosigned" / _size(one)).exists()]
+    left = [one for one in folders if mark not in _read(one / "cosigned" / _size(one))]
     newest = left[0] if left and left[0] == folders[0] else None
     return newest, [one for one in left if one != newest]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _size(folder: Path) -> str:

@@ -21,10 +21,10 @@ from tests.record.place import Place
 class Auditor:
     """A witness's folder, served on loopback once `serve` is called."""
 
-    def __init__(self, root: Path, *places: Place) -> None:
+    def __init__(self, root: Path, *places: Place, name: str = "witness.example") -> None:
         self.folder = root / "witness"
         vkeys = [path.read_text() for one in places for path in one.evidence.glob("log/*/*/*.vkey")]
-        self.witness = Witness.open(self.folder, "witness.example", [one.strip() for one in vkeys])
+        self.witness = Witness.open(self.folder, name, [one.strip() for one in vkeys])
         self._server: WitnessServer | None = None
         self.url = ""
 

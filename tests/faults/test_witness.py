@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import socket
 import stat
@@ -19,8 +20,10 @@ from gateway.model import RecordFailed
 from gateway.ship import ShipFailed
 from gateway.ship.proofs import TileHashes, consistency_proof
 from gateway.ship.witness import WitnessClient, WitnessKey, _request
+from gateway.ship.witnesses import WitnessGroup
 from gateway.verify.consistency import is_consistent
 from gateway.verify.note import VerifierKey
+from gateway.verify.run import Request, verify
 from gateway.witness.keeper import Witness, WitnessError, parse_request
 from tests.faults.auditor import Auditor, day, until, worked
 from tests.record.place import Place
@@ -181,7 +184,7 @@ async def test_required_stops_new_sessions_after_the_grace_and_no_open_one(
 ) -> None:
     place, auditor = watched
     client = auditor.client(place)
-    witnessed = Witnessed(client, refuse_after=0.3)
+    witnessed = Witnessed((client, 0.3))
     recorder = await place.start(refuse=witnessed.refuse)
     opened = await recorder.open({"target": "t"})
     await until(lambda: bool(witnessed.refuse()))
@@ -194,6 +197,50 @@ async def test_required_stops_new_sessions_after_the_grace_and_no_open_one(
     await recorder.stop()
     await client.close()
     assert all(isinstance(value, int | float) for value in witnessed.figures().values())
+
+
+# --- several of them -----------------------------------------------------------------------------
+
+
+async def test_two_witnesses_stand_in_one_note_and_a_third_that_is_down_delays_none(
+    watched: tuple[Place, Auditor], tmp_path: Path
+) -> None:
+    place, one = watched
+    (tmp_path / "two").mkdir()
+    two = Auditor(tmp_path / "two", place, name="two.example")
+    two.serve()
+    key = WitnessKey.parse(VerifierKey.make("down", bytes(32), b"\x04").text())
+    lock, logs = threading.Lock(), log_of(place).parent
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        clients = [
+            WitnessClient(logs, one.url, one.key, lock=lock),
+            WitnessClient(logs, two.url, two.key, lock=lock),
+            WitnessClient(logs, url, key, lock=lock),
+        ]
+        group = WitnessGroup(clients)
+        running = asyncio.ensure_future(group.run(0.01))
+        await until(lambda: clients[0].size == clients[1].size > 0 < clients[2].failures)
+        await day(place)
+        size = int((log_of(place) / "checkpoint").read_text().split("\n")[1])
+        await until(lambda: clients[0].size == clients[1].size == size)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert await group.latest("trailgate/gw1/0") is not None
+    assert await group.latest("trailgate/gw1/7") is None
+    await group.close()
+    trust = tmp_path / "trust"
+    lines = f"witness a {one.key_text}\nwitness b {two.key_text}\n"
+    log = f"log {(log_of(place) / 'node.vkey').read_text()}"
+    trust.write_text(f"{log}{lines}group both all a b\nquorum both\n")
+    findings = verify(Request(str(place.data), trust=trust))
+    assert (findings.exit_code, findings.witnessed_to) == (0, findings.complete_to)
+    witnessed = Witnessed((clients[0], math.inf), (clients[2], 0.0))
+    assert "no witness has cosigned" in witnessed.refuse()
+    assert witnessed.has(1) is False
+    assert Witnessed().refuse() == "" and Witnessed().has(7)
+    two.end()
 
 
 # --- the folder -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from gateway.admin.cli import root
 from gateway.config import ConfigError, load_settings
 from gateway.ship.witness import WitnessClient, WitnessKey
+from gateway.verify.note import VerifierKey
 from gateway.verify.run import Request, verify
 from tests.faults.auditor import day, kinds
 from tests.record.place import Place
@@ -109,3 +110,18 @@ def test_mistakes_in_the_settings_are_told_at_their_place(
     text = "data: d\nevidence:\n  witness: {" + line.replace("KEY", key) + "}\n"
     with pytest.raises(ConfigError, match=said):
         load_settings(tmp_path / "trailgate.yaml", text)
+
+
+def test_one_witness_or_a_list_of_them(tmp_path: Path) -> None:
+    keys = [VerifierKey.make(name, bytes(32), b"\x04").text() for name in ("a", "b")]
+    first, second = (f"{{url: https://w.example, vkey: {key}}}" for key in keys)
+
+    def read(text: str) -> int:
+        place = tmp_path / "trailgate.yaml"
+        settings, _ = load_settings(place, f"data: d\nevidence:\n  witness: {text}\n")
+        return len(settings.evidence.witness or ())
+
+    assert (read(first), read(f"[{first}]"), read(f"[{first}, {second}]")) == (1, 1, 2)
+    for wrong in ("[]", f"[{first}, {first}]"):
+        with pytest.raises(ConfigError, match="names no witness, or one twice"):
+            read(wrong)
