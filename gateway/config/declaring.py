@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from gateway.config.objects import KINDS, LATER, Objects, TargetObject, plural
 from gateway.config.reading import BAD, ConfigError, Mistake, Reader, key_of, nearest
 from gateway.config.references import Written, check_doubles, check_references
 from gateway.protocols import ProtocolDefinition, discover
+
+_protocols = lru_cache(maxsize=1)(discover)
+"""Looking for them lists folders."""
 
 
 def load_objects(paths: Iterable[Path]) -> tuple[Objects, tuple[Mistake, ...]]:
@@ -94,7 +98,7 @@ def _object(reader: Reader, node: yaml.Node) -> Written | None:
 
 def _options(reader: Reader, pairs: dict[str, tuple[yaml.Node, yaml.Node]], at: str) -> Any:
     """Take a protocol's own options out of a target's pairs; the protocol's types check them."""
-    protocols = discover()
+    protocols = _protocols()
     _, node = pairs.get("protocol", (None, None))
     if not isinstance(node, yaml.ScalarNode):
         return None  # the target's own field says so

@@ -7,13 +7,14 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import yaml
 
 from gateway.config.objects import KINDS
-from gateway.config.reading import TAG, Mistake, Place, Reader, key_of, scalar
+from gateway.config.reading import TAG, Mistake, Place, Reader, hints_of, key_of, scalar
 from gateway.config.values import SECRET_CAP, Secret
 
 IN_VAULT = {"from": "vault"}
@@ -120,11 +121,12 @@ def plain(node: yaml.Node) -> Any:
 # --- secrets -------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=64)
 def secret_keys(kind: str, of: type[Secret] = Secret) -> frozenset[str]:
     """The members of a kind's documents that hold a secret (or, as PublicKey, a public key)."""
     if kind not in KINDS:
         return frozenset()
-    hints = get_type_hints(KINDS[kind])
+    hints = hints_of(KINDS[kind])
     return frozenset(
         key_of(item)
         for item in dataclasses.fields(KINDS[kind])

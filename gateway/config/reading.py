@@ -12,6 +12,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -41,6 +42,8 @@ FILE_CAP = 4 << 20
 """Bytes; a gateway with ten thousand targets needs two MiB."""
 
 T = TypeVar("T")
+hints_of = lru_cache(maxsize=256)(get_type_hints)
+"""The types of a dataclass' fields; working them out takes far longer than reading by them."""
 
 
 class CoreLoader(yaml.SafeLoader):
@@ -289,7 +292,7 @@ class Reader:
         self, pairs: Mapping[str, tuple[yaml.Node, yaml.Node]], kind: type[T], at: str
     ) -> T | _Bad:
         """A dataclass from the pairs of a mapping: unknown, missing and wrong keys are mistakes."""
-        hints = get_type_hints(kind)
+        hints = hints_of(kind)  # type: ignore[arg-type]
         known = {key_of(item): item for item in dataclasses.fields(kind) if item.init}  # type: ignore[arg-type]
         before = len(self.mistakes)
         given: dict[str, Any] = {}

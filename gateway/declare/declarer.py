@@ -90,7 +90,8 @@ class Declarer:
     async def _attempt(self, order: Order, kept: set[str]) -> Outcome | None:
         revision, stored = await self._store.everything()
         there = {(one.kind, one.name): one for one in stored}
-        plan = planned(order, there, documents_of(stored), self.base.names())
+        documents = await asyncio.to_thread(documents_of, stored)
+        plan = await asyncio.to_thread(planned, order, there, documents, self.base.names())
         self._check_secrets(plan)
         new = await self._checked(plan)
         if order.dry_run:
@@ -156,29 +157,15 @@ class Declarer:
     ) -> str:
         """Record what is about to change; the id of the change. Raises RecordFailed."""
         change = secrets.token_hex(8)
-        for step in plan.changing:
-            known = there.get((step.kind, step.name))
-            event = {
-                "event": "config.change",
-                "change": change,
-                "action": step.action,
-                "kind": step.kind,
-                "name": step.name,
-                "version": known.version if known else 0,
-                "managed_by": order.managed_by,
-                "by": dict(order.author.record),
-                "before": _digest(step.before),
-                "after": _digest(step.after),
-                "secret": step.secret is not None,
-            }
-            document = canonical(step.after) if step.after is not None else ""
-            await self._record.config_changed(event, document.encode())
+        events = await asyncio.to_thread(_events, order, plan, there, change)
+        # Together, so that all of them wait for one sync.
+        await asyncio.gather(*(self._record.config_changed(*event) for event in events))
         return change
 
     async def _written(
         self, order: Order, plan: Plan, revision: int, change: str
     ) -> tuple[int, tuple[StoredObject, ...]] | None:
-        edits = [_edit(step, order.managed_by) for step in plan.changing]
+        edits = await asyncio.to_thread(_edits, plan, order.managed_by)
         try:
             written = await self._store.write(
                 edits, by=order.author.label, at=self._now(), revision=revision
@@ -280,9 +267,41 @@ def _change(step: Step, there: Mapping[tuple[str, str], StoredObject]) -> Change
     )  # fmt: skip
 
 
-def _edit(step: Step, managed_by: str) -> Edit:
-    text = canonical(step.after) if step.after is not None else None
-    return Edit(step.kind, step.name, text, managed_by)
+def _events(
+    order: Order, plan: Plan, there: Mapping[tuple[str, str], StoredObject], change: str
+) -> list[tuple[dict[str, Any], bytes]]:
+    """What the record is told of each object, and its new document."""
+    events = []
+    for step in plan.changing:
+        known = there.get((step.kind, step.name))
+        event = {
+            "event": "config.change",
+            "change": change,
+            "action": step.action,
+            "kind": step.kind,
+            "name": step.name,
+            "version": known.version if known else 0,
+            "managed_by": order.managed_by,
+            "by": dict(order.author.record),
+            "before": _digest(step.before),
+            "after": _digest(step.after),
+            "secret": step.secret is not None,
+        }
+        document = canonical(step.after) if step.after is not None else ""
+        events.append((event, document.encode()))
+    return events
+
+
+def _edits(plan: Plan, managed_by: str) -> list[Edit]:
+    return [
+        Edit(
+            step.kind,
+            step.name,
+            canonical(step.after) if step.after is not None else None,
+            managed_by,
+        )
+        for step in plan.changing
+    ]
 
 
 def _digest(document: Mapping[str, Any] | None) -> str | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -140,6 +141,11 @@ async def apply_set(request: Request) -> Response:
     if order.prune and not asked.get("set"):
         raise Problem(400, "prune needs a set: it deletes what the same set declared before")
     outcome = await _declarer(request).order(order)
+    return await asyncio.to_thread(_set_answer, order, outcome)
+
+
+def _set_answer(order: Order, outcome: Outcome) -> Response:
+    """A big one takes a while, so it is made on a thread."""
     return JSONResponse(
         {
             "dry_run": order.dry_run,
