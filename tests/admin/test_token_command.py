@@ -151,3 +151,47 @@ def test_another_server_is_no_gateway(api: Any) -> None:
         server.shutdown()
     assert answer.returncode == 2
     assert "is no Trailgate gateway" in answer.stderr
+
+
+# --- for programs that ask for credentials -------------------------------------------------------
+
+
+def test_an_exec_credential_is_in_the_version_that_the_client_asks_for(api: Any) -> None:
+    words = ("token", "--as", "reader", "--expires", "15m", "--format", "exec-credential")
+    for asked, version in (
+        ("", "v1"),
+        ('{"apiVersion": "client.authentication.k8s.io/v1beta1", "spec": {}}', "v1beta1"),
+        ('{"apiVersion": "client.authentication.k8s.io/v9"}', "v1"),
+        ("[not json", "v1"),
+    ):
+        env = {"KUBERNETES_EXEC_INFO": asked} if asked else {}
+        told = document(api.run(*words, TRAILGATE_TOKEN=api.sign("alice"), **env))
+        assert told["apiVersion"] == f"client.authentication.k8s.io/{version}"
+        assert told["kind"] == "ExecCredential"
+        assert set(told["status"]) == {"token", "expirationTimestamp"}
+        own = api.get("/api/v1/self", told["status"]["token"]).json()
+        assert own["chain"] == ["alice", "reader"]
+        assert own["expires"] == told["status"]["expirationTimestamp"]
+
+
+def test_a_credential_process_names_the_grant_and_brings_the_token(api: Any) -> None:
+    words = ("token", "--as", "reader", "--format", "credential-process")
+    told = document(api.run(*words, TRAILGATE_TOKEN=api.sign("alice")))
+    assert set(told) == {
+        "Version", "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration",
+    }  # fmt: skip
+    assert told["Version"] == 1
+    own = api.get("/api/v1/self", told["SessionToken"]).json()
+    assert (own["grant"], own["expires"]) == (told["AccessKeyId"], told["Expiration"])
+
+
+def test_without_an_agent_a_format_holds_the_token_at_hand(api: Any) -> None:
+    token = api.sign("alice")
+    told = document(api.run("token", "--format", "exec-credential", TRAILGATE_TOKEN=token))
+    assert told["status"]["token"] == token
+    narrowed = api.run(
+        "token", "--format", "exec-credential", "--scope", "orders", TRAILGATE_TOKEN=token
+    )
+    assert narrowed.returncode == 2 and "--as NAME" in narrowed.stderr
+    root = document(api.run("token", "--data", str(api.data), "--format", "exec-credential"))
+    assert api.active(root["status"]["token"])

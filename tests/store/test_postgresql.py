@@ -256,3 +256,33 @@ async def test_a_link_that_breaks_at_the_commit_is_told_and_not_tried_again(
         await database.write(work)
     assert tries == 1
     assert await add(StoredGrants(database), grant("g1")) == "added"
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+async def test_a_node_that_stops_in_a_transaction_does_not_stop_the_others(
+    database: PostgresDatabase, dsn: Dsn
+) -> None:
+    other = await PostgresDatabase.open(dsn)
+    # Its link is an old one: work on it may be tried again.
+    await add(StoredGrants(database), grant("g0"))
+    inside, tries = asyncio.Event(), 0
+    loop = asyncio.get_running_loop()
+
+    def work(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        connection.execute("INSERT INTO revocations VALUES (99, 'g', 0, 'a', 'b')")
+        if tries == 1:
+            loop.call_soon_threadsafe(inside.set)
+            time.sleep(4)  # longer than the server lets anybody be idle in a transaction
+        connection.execute("SELECT 1")
+
+    stopped = asyncio.ensure_future(database.write(work))
+    await inside.wait()
+    # What waits for the lock meanwhile gets it once the server has ended the other's transaction.
+    assert await add(StoredGrants(other), grant("g1")) == "added"
+    await stopped
+    assert tries == 2
+    assert (await StoredGrants(other).revocations_after(0))[0] == 99
+    await other.close()
