@@ -8,7 +8,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,24 @@ class Declarer:
     # --- writing ---------------------------------------------------------------------------------
 
     async def order(self, order: Order) -> Outcome:
-        """Carry out an order, or nothing of it. Raises Rejected, StoreFailed, RecordFailed."""
-        kept: set[str] = set()
-        async with self._lock:
-            for _ in range(ATTEMPTS):
-                outcome = await self._attempt(order, kept)
-                if outcome is not None:
-                    return outcome
-        raise Rejected(409, "others change the same objects all the time: try again")
+        """Carry out an order, or nothing of it.
 
-    async def _attempt(self, order: Order, kept: set[str]) -> Outcome | None:
+        Raises Rejected, StoreFailed, VaultFailed, RecordFailed.
+        """
+        first: set[str] = set()
+        async with self._lock:
+            try:
+                for _ in range(ATTEMPTS):
+                    outcome = await self._attempt(order, first)
+                    if outcome is not None:
+                        return outcome
+                raise Rejected(409, "others change the same objects all the time: try again")
+            except BaseException:
+                await self._forget(first)
+                raise
+
+    async def _attempt(self, order: Order, first: set[str]) -> Outcome | None:
+        """`first`: credentials whose first secret is in the vault, with no document yet."""
         revision, stored = await self._store.everything()
         there = {(one.kind, one.name): one for one in stored}
         documents = await asyncio.to_thread(documents_of, stored)
@@ -100,7 +108,7 @@ class Declarer:
             return Outcome(tuple(_change(step, there) for step in plan.steps), revision)
         prepared = await self._force.prepare(new)
         try:
-            await self._keep(order, plan, kept)
+            await self._keep_first(order, plan, first)
             change = await self._recorded(order, plan, there)
             written = await self._written(order, plan, revision, change)
         except BaseException:
@@ -110,8 +118,11 @@ class Declarer:
             await prepared.undo()
             return None
         self.revision, now = written[0], {(one.kind, one.name): one for one in written[1]}
+        new_ones = frozenset(first)
+        first.clear()
         await prepared.commit()
-        await self._dropped(plan)
+        await self._keep_next(order, plan, new_ones)
+        await self._forget([step.name for step in plan.changing if _leaves_vault(step)])
         _log(order, plan)
         return Outcome(tuple(_change(step, there | now) for step in plan.steps), self.revision)
 
@@ -145,12 +156,21 @@ class Declarer:
                 'it as {"from": "file:PATH"}, a file on the gateway\'s machine',
             )
 
-    async def _keep(self, order: Order, plan: Plan, kept: set[str]) -> None:
-        """Secrets are in the vault before a document speaks of them; `kept`: those that are."""
+    async def _keep_first(self, order: Order, plan: Plan, first: set[str]) -> None:
+        """A credential's first secret is there before its document; it goes if that fails."""
         for step in plan.steps:
-            if step.secret is not None and self.keeper is not None and step.name not in kept:
+            if step.secret is None or self.keeper is None or step.name in first:
+                continue
+            if not await self.keeper.held(step.name):
+                first.add(step.name)
                 await self.keeper.keep(step.name, step.secret, order.author.label)
-                kept.add(step.name)
+
+    async def _keep_next(self, order: Order, plan: Plan, first: frozenset[str]) -> None:
+        """The secret that follows another waits for the document: until then the old one is in
+        force, and stays so where anything fails."""
+        for step in plan.steps:
+            if step.secret is not None and self.keeper is not None and step.name not in first:
+                await self.keeper.keep(step.name, step.secret, order.author.label)
 
     async def _recorded(
         self, order: Order, plan: Plan, there: Mapping[tuple[str, str], StoredObject]
@@ -179,16 +199,14 @@ class Declarer:
             await self._record.config_changed(event, b"")
         return written
 
-    async def _dropped(self, plan: Plan) -> None:
-        """Forget the secrets of what is gone: the order stands, whether or not that works."""
-        for step in plan.changing:
-            if self.keeper is None or step.kind != "credential":
-                continue
-            if in_vault(step.before) and not in_vault(step.after):
-                try:
-                    await self.keeper.drop(step.name)
-                except (StoreFailed, VaultFailed):
-                    log.exception("a secret stays in the vault", extra={"credential": step.name})
+    async def _forget(self, credentials: Iterable[str]) -> None:
+        """Forget secrets that no document speaks of; never raises."""
+        for name in list(credentials):
+            try:
+                if self.keeper is not None:
+                    await self.keeper.drop(name)
+            except (StoreFailed, VaultFailed):
+                log.exception("a secret stays in the vault", extra={"credential": name})
 
     # --- what others changed ---------------------------------------------------------------------
 
@@ -306,6 +324,10 @@ def _edits(plan: Plan, managed_by: str) -> list[Edit]:
 
 def _digest(document: Mapping[str, Any] | None) -> str | None:
     return hashlib.sha256(canonical(document).encode()).hexdigest() if document else None
+
+
+def _leaves_vault(step: Step) -> bool:
+    return step.kind == "credential" and in_vault(step.before) and not in_vault(step.after)
 
 
 def _log(order: Order, plan: Plan) -> None:
