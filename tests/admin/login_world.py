@@ -6,11 +6,11 @@ Everything is real but the providers' pages: whoever comes is logged in as `prov
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from gateway.identity.grants import Grants
 from gateway.identity.jwks import Pace
 from gateway.identity.login.flows import Logins
 from gateway.identity.login.relying import OidcProvider, challenge_of, new_verifier
+from gateway.identity.login.throttle import LoginLimits
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
 from gateway.providers import SealedTokens
@@ -44,6 +45,7 @@ from gateway.store.sqlite import SqliteDatabase
 from tests.identity.saml_signing import ENTITY, Idp
 
 REDIRECT = "http://127.0.0.1:49152/callback"
+IDP = Idp()
 CLIENT, SECRET = "trailgate-client", "s3cret:with/odd chars"
 
 
@@ -164,7 +166,11 @@ class World:
     issuers: Issuers
     clock: Any
     folder: Path
-    log: list[str] = field(default_factory=list)
+    make_logins: Callable[[], Logins]
+
+    def another_node(self) -> Logins:
+        """The same logins, as another node on the same store has them."""
+        return self.make_logins()
 
     def browser(self) -> httpx.AsyncClient:
         """A browser with cookies of its own, which follows nothing by itself."""
@@ -266,25 +272,27 @@ async def world_at(folder: Path, clock: Any) -> AsyncIterator[World]:
     grants.kin = lambda who: issuers.names.kin(who.issuer, who.subject)
     secrets_kept = StoredSecrets(store)
     sealer = Sealer(secrets_kept, KeyRing(LocalKey(secrets.token_bytes(32))))
-    logins = Logins(StoredLogins(store), grants, issuers, SealedTokens(sealer))
-    idp = Idp()
-    logins.replace(
-        [OidcProvider(one, CLIENT, SECRET, ("openid", "groups")) for one in trusted],
-        [idp.provider()],
-    )
+
+    def make_logins() -> Logins:
+        made = Logins(StoredLogins(store), grants, issuers, SealedTokens(sealer))
+        scopes = ("openid", "groups")
+        made.replace(
+            [OidcProvider(one, CLIENT, SECRET, scopes) for one in trusted], [IDP.provider()]
+        )
+        return made
+
+    logins = make_logins()
     services = Services(TokenAuthenticator(issuers, grants), grants, issuers, "", logins=logins)
     app = build_api(services)
     serving = await serve_api(app)
     url = f"http://127.0.0.1:{serving.port}"
+    # Allowances refill when a test turns the clock, however slow the machine is.
+    limits = LoginLimits(now=lambda: float(clock.ahead))
+    authenticator = TokenAuthenticator(issuers, grants)
     app.state.services = Services(
-        TokenAuthenticator(issuers, grants), grants, issuers, url, logins=logins
+        authenticator, grants, issuers, url, logins=logins, login_limits=limits
     )
-    yield World(url, provider, other, idp, grants, logins, issuers, clock, folder)
-    for one in (serving, *servings):
-        await one.close()
+    yield World(url, provider, other, IDP, grants, logins, issuers, clock, folder, make_logins)
+    await asyncio.gather(*(one.close() for one in (serving, *servings)))
     await issuers.close()
     await store.close()
-
-
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -93,6 +93,6 @@ def wait(started: Started, *, expected_iss: str) -> str:
     if answer.get("iss") != expected_iss:
         raise Failed("the answer is not this gateway's", "trailgate login", 1)
     if "error" in answer or not answer.get("code"):
-        told = visible(answer.get("error", "no code")[:100])
-        raise Failed(f"the login was refused: {told}", "trailgate login", 1)
+        told = answer.get("error_description") or answer.get("error") or "no code"
+        raise Failed(f"the login was refused: {visible(told[:300])}", "trailgate login", 1)
     return answer["code"]

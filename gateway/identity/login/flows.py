@@ -11,14 +11,14 @@ from __future__ import annotations
 import base64
 import hmac
 import logging
-import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from gateway.identity.grants import Grants, Minted
 from gateway.identity.handles import token_sha256
+from gateway.identity.login.asking import Command, DeviceStart, LoginError, LoginOver, Sent
 from gateway.identity.login.devices import PollTimes, new_user_code, plain_user_code
 from gateway.identity.login.ports import LoginStore, Vault, Verified
 from gateway.identity.login.refreshing import Refresher
@@ -44,59 +44,6 @@ CODE_LASTS = 60.0
 POLL_EVERY = 5
 CAP = 10_000
 CAP_OF_CLIENT = 200
-REDIRECT = re.compile(r"http://127\.0\.0\.1:([1-9][0-9]{0,4})/callback")
-"""RFC 8252 7.3: the command's own listener, at any port; nothing else is redirected to."""
-CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-STATE = re.compile(r"[A-Za-z0-9_-]{16,128}")
-
-
-class LoginError(Exception):
-    """What the command is told (RFC 6749 5.2, RFC 8628 3.5): a code and safe words."""
-
-    def __init__(self, code: str, description: str) -> None:
-        super().__init__(f"{code}: {description}")
-        self.code = code
-        self.description = description
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """Where the browser goes, and the cookie that binds it to its login."""
-
-    url: str
-    ticket: str
-
-    def __repr__(self) -> str:
-        return "Sent()"
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceStart:
-    """RFC 8628 3.2."""
-
-    device_code: str
-    user_code: str
-
-    def __repr__(self) -> str:
-        return "DeviceStart()"
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What a command with a listener on loopback asks for (RFC 8252, RFC 7636)."""
-
-    redirect: str
-    challenge: str
-    state: str
-
-    def __post_init__(self) -> None:
-        port = REDIRECT.fullmatch(self.redirect)
-        if port is None or int(port[1]) > 65535:
-            raise refused("redirect_uri must be http://127.0.0.1:PORT/callback")
-        if not CHALLENGE.fullmatch(self.challenge):
-            raise refused("code_challenge must be an S256 challenge")
-        if not STATE.fullmatch(self.state):
-            raise refused("state must be 16 to 128 letters, digits, '-' or '_'")
 
 
 class Logins:
@@ -225,9 +172,9 @@ class Logins:
         await self._move(replace(login, phase="returned"), "away")
         try:
             verified = await self._by_code(party, login, query, base)
-        except Refused:
+        except Refused as error:
             await self._move(replace(login, phase="denied"), "returned")
-            raise
+            raise LoginOver(error, login) from error
         await self._proved(login, verified, "returned")
 
     async def _by_code(

@@ -49,12 +49,13 @@ class Throttle:
 class LoginLimits:
     """How often logins begin, and how often codes may be typed wrongly. One set a gateway."""
 
-    def __init__(self) -> None:
-        self.begin = Throttle(per_minute=60, burst=60)
-        self.wrong_codes = Throttle(per_minute=5, burst=10)
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.begin = Throttle(per_minute=60, burst=60, now=now)
+        self.wrong_codes = Throttle(per_minute=5, burst=10, now=now)
         """Of one network address."""
-        self.all_wrong_codes = Throttle(per_minute=60, burst=120)
-        self.redeem = Throttle(per_minute=600, burst=600)
+        self.all_wrong_codes = Throttle(per_minute=60, burst=120, now=now)
+        self.redeem = Throttle(per_minute=600, burst=600, now=now)
+        self.returning = Throttle(per_minute=300, burst=300, now=now)
 
 
 def network_of(address: str) -> str:

@@ -24,7 +24,8 @@ from gateway.admin.api.login.pages import (
     without_ticket,
 )
 from gateway.admin.api.problems import Problem
-from gateway.identity.login.flows import Command, csrf_of, subject_of
+from gateway.identity.login.asking import Command
+from gateway.identity.login.flows import csrf_of, subject_of
 from gateway.model import PendingLogin
 
 ASKED = {"response_type", "redirect_uri", "code_challenge", "code_challenge_method", "state"}

@@ -44,6 +44,12 @@ def check_begin(request: Request) -> None:
         raise Problem(429, "too many logins from this address: wait a minute")
 
 
+def check_returning(request: Request) -> None:
+    """Reading an answer takes signatures and calls: raises Problem 429 for a flood of them."""
+    if not limits_of(request).returning.allows(client_of(request)):
+        raise Problem(429, "too many answers from this address: wait a minute")
+
+
 def base_of(request: Request) -> str:
     """The gateway's own URL by its settings, never by what the request's Host says."""
     return services_of(request).url

@@ -15,7 +15,8 @@ from gateway.admin.api.login.limits import Endpoint, client_of, limits_of, login
 from gateway.admin.api.oauth import token_response
 from gateway.admin.api.problems import Problem
 from gateway.identity.grants import Minted
-from gateway.identity.login.flows import LoginError, Logins
+from gateway.identity.login.asking import LoginError
+from gateway.identity.login.flows import Logins
 from gateway.model import Refused
 from gateway.store.interface import StoreFailed
 
