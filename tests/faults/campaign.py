@@ -10,11 +10,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
+from gateway.admin.cli.node.root import Root
 from gateway.record.declared import Hold, Retention
 from gateway.record.recipients import make_recipient
 from gateway.record.recorder import NodeRecorder
+from gateway.verify.certificate import open_request
 from gateway.verify.findings import Findings
 from gateway.verify.run import Request, verify
 from tests.faults.auditor import Auditor
@@ -47,7 +50,7 @@ class Corpus:
 
 async def recorded(root: Path) -> Corpus:
     """Two starts, recipients of every kind, both compressions, an erased session, a hold, a
-    retention, a policy, a witness."""
+    retention, a policy, a witness, a certificate, a rotation."""
     place = Place(root)
     recipients = [place.recipient()]
     for kind in ("p256", "mlkem768-x25519", "age"):
@@ -69,11 +72,24 @@ async def recorded(root: Path) -> Corpus:
             auditor.serve()
         await recorder.stop()
         await auditor.cosign(place)
+        _new_key(root, place)
     copy = root / "copy"
     for name in ("evidence", "keys"):
         shutil.copytree(place.data / name, copy / name)
     assert auditor is not None
     return Corpus(copy, auditor, place.auditor / "identity")
+
+
+def _new_key(root: Path, place: Place) -> None:
+    """For the next start: a certificate of the node's key, and then another key."""
+    node = place.data / "node"
+    key, _ = open_request((node / "request").read_bytes())
+    path = root / "root.key"
+    made = Root.load(path) if path.exists() else Root.make(path, "root.example.com")
+    note = made.certify(key, "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z")
+    (node / "incoming").mkdir(exist_ok=True)
+    (node / "incoming" / sha256(note).hexdigest()).write_bytes(note)
+    (node / "rotate").touch()
 
 
 async def _sessions(recorder: NodeRecorder) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,9 @@ class _Told:
     note: bytes
     opened: tuple[int, bytes] | None = None
     closed: tuple[int, bytes] | None = None
-    progress: list[tuple[int, bytes]] = field(default_factory=list)
+    progress: deque[tuple[int, bytes]] = field(
+        default_factory=lambda: deque[tuple[int, bytes]](maxlen=_MOST_PROGRESS)
+    )
     certificates: list[str] = field(default_factory=list)
     rotations: list[tuple[int, dict[str, str]]] = field(default_factory=list)
 
@@ -97,7 +100,7 @@ class _Prover:
             members = {name: fields[name] for name in ("new", "by_old", "by_new")}
             told.rotations.append((index, members))
         elif kind == "progress":
-            told.progress = [*told.progress[-_MOST_PROGRESS:], (index, leaf)]
+            told.progress.append((index, leaf))
         elif session == self._session and kind == "open":
             told.opened = index, leaf
         elif session == self._session and kind == "close":
