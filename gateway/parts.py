@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from gateway.directory import LiveSessions, Targets
 from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
 from gateway.identity.assertions import AGENTS_ISSUER, AgentAssertions
 from gateway.identity.authenticator import TokenAuthenticator
-from gateway.identity.grants import SWEEP_EVERY, Grants
+from gateway.identity.grants import Grants
 from gateway.identity.grants import Limits as GrantLimits
 from gateway.identity.login.flows import Logins
 from gateway.identity.names import Names
@@ -54,6 +53,7 @@ from gateway.store.objects import StoredObjects
 from gateway.store.opening import opened
 from gateway.store.sessions import StoredSessions
 from gateway.store.used_tokens import UsedTokens
+from gateway.store_watch import watch_store
 from gateway.succession import predecessor
 
 log = logging.getLogger("trailgate")
@@ -267,7 +267,7 @@ async def made(
     _hear(store, grants.look_now, vault.look_now)
     await stack.enter_async_context(background(vault.watch()))
     sessions = await _sessions(settings, proxy, store, stack)
-    watches = grants.watch(), _store_watch(grants, proxy, settings.limits.store_grace_seconds)
+    watches = grants.watch(), watch_store(grants, proxy, settings.limits.store_grace_seconds)
     others = recorder.keeping.expiry.run(), signing.watch(_not_rotated), logins.refresher.watch()
     await stack.enter_async_context(background(*watches, *others))
     stack.push_async_callback(proxy.drain, settings.limits.drain_seconds)
@@ -375,14 +375,3 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _store_watch(grants: Grants, proxy: Proxy, grace_seconds: float) -> None:
-    """Without the store no revocation is heard: past the grace, nobody may go on."""
-    while True:
-        await asyncio.sleep(SWEEP_EVERY)
-        if time.monotonic() - grants.last_seen <= grace_seconds + SWEEP_EVERY:
-            continue
-        live = [view.session.grant.id for view in proxy.live()]
-        if live and proxy.kill_grants(frozenset(live), "the gateway's store is away"):
-            log.error("sessions ended: the store has not answered", extra={"sessions": len(live)})

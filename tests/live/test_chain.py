@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,44 @@ def test_grants_are_verified_from_both_ends_also_after_a_kill(
 
 def identity(gateway: Gateway) -> Path:
     return gateway.data / "auditor" / "identity"
+
+
+def renamed(data: Path, before: str, after: str) -> None:
+    """Take a table of the store away, or give it back."""
+    link = sqlite3.connect(data / "state.sqlite", timeout=30)
+    with link:
+        link.execute(f"ALTER TABLE {before} RENAME TO {after}")
+    link.close()
+
+
+def test_without_the_store_nobody_gets_in_and_what_goes_on_is_marked(
+    shop: PostgresServer, tmp_path: Path
+) -> None:
+    gateway = start(tmp_path / "data", shop, database="shop")
+    agent = child(gateway, gateway.token, "agent")
+    form = {"grant_type": EXCHANGE, "subject_token": agent["access_token"], "agent_name": "x"}
+    form["subject_token_type"] = ACCESS_TOKEN
+    with psycopg.connect(gateway.dsn("shop", agent["access_token"]), autocommit=True) as link:
+        link.execute("select 'before'")
+        renamed(gateway.data, "grants", "away")
+        deadline = time.monotonic() + 20
+        while "sessions go on without the store" not in gateway.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        link.execute("select 'meanwhile'")  # within the grace
+        assert gateway.psql("select 1", database="shop").returncode != 0
+        url = f"{gateway.ready['admin_url']}/oauth/token"
+        answer = httpx.post(url, data=form, trust_env=False)
+        assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+        renamed(gateway.data, "away", "grants")
+        while "the store answers again" not in gateway.log.read_text():
+            assert time.monotonic() < deadline + 20
+            time.sleep(0.1)
+        link.execute("select 'after'")
+        assert gateway.psql("select 1", database="shop").stdout == "1\n"
+    assert gateway.stop() == 0
+    verdict = command_json("verify", str(gateway.data), "--identity", str(identity(gateway)))
+    assert verdict["defects"] == []
+    record = b"".join(one.read_bytes() for one in gateway.data.glob("evidence/seg/*/*/*"))
+    marks = [record.index(mark) for mark in (b'{"ev":"stale"}', b'{"ev":"fresh"}')]
+    assert marks == sorted(marks)
