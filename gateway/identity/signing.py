@@ -43,13 +43,38 @@ class KeysFailed(ValueError):
 
 
 class KeyPlace(Interface):
-    """Where signing keys are kept between two runs. Blocks; raises KeysFailed."""
+    """Where signing keys are kept between two runs. Raises KeysFailed."""
 
-    def read(self) -> bytes | None:
+    async def read(self) -> bytes | None:
         """What was written last; None: nothing was."""
 
-    def write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Keep it, durably, in the place of what was there."""
+
+
+class Sealing(Interface):
+    """What seals by the master key (gateway/credentials/sealer.py)."""
+
+    async def seal(self, purpose: str, data: bytes) -> bytes: ...
+
+    async def open(self, purpose: str, data: bytes) -> bytes: ...
+
+
+class SealedKeys:
+    """Signing keys sealed by the vault, in a place of their own."""
+
+    _PURPOSE = "signing-keys"
+
+    def __init__(self, place: KeyPlace, sealing: Sealing) -> None:
+        self._place = place
+        self._sealing = sealing
+
+    async def read(self) -> bytes | None:
+        data = await self._place.read()
+        return None if data is None else await self._sealing.open(self._PURPOSE, data)
+
+    async def write(self, data: bytes) -> None:
+        await self._place.write(await self._sealing.seal(self._PURPOSE, data))
 
 
 class KeyFile:
@@ -58,7 +83,13 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> bytes | None:
+    async def read(self) -> bytes | None:
+        return await asyncio.to_thread(self._read)
+
+    async def write(self, data: bytes) -> None:
+        await asyncio.to_thread(self._write, data)
+
+    def _read(self) -> bytes | None:
         try:
             with self._path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
@@ -73,7 +104,7 @@ class KeyFile:
             )
         return data
 
-    def write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         beside = self._path.with_name(f".{self._path.name}-{os.getpid()}")
         try:
             beside.unlink(missing_ok=True)
@@ -126,7 +157,7 @@ class SigningKeys:
     @classmethod
     async def open(cls, place: KeyPlace, *, now: Callable[[], float] = time.time) -> SigningKeys:
         """Read the keys, make what is missing. Raises KeysFailed."""
-        data = await asyncio.to_thread(place.read)
+        data = await place.read()
         try:
             keys = tuple(_Key(**one) for one in json.loads(data)["keys"]) if data else ()
         except (ValueError, TypeError, KeyError):
@@ -165,7 +196,7 @@ class SigningKeys:
         ]
         changed = (*kept, replace(following, since=now), _new_key())
         data = json.dumps({"format": 1, "keys": [asdict(one) for one in changed]}).encode()
-        await asyncio.to_thread(self._place.write, data)
+        await self._place.write(data)
         self._keys, self._signer = changed, None
 
     def sign(self, claims: Mapping[str, Any], typ: str) -> str:
@@ -184,5 +215,6 @@ class SigningKeys:
             await asyncio.sleep(CHECK_EVERY)
             try:
                 await self.rotate_if_due()
-            except KeysFailed as error:
-                failed(str(error))
+            except Exception as error:
+                # The vault's and the store's failures too; the key of now goes on signing.
+                failed(f"{type(error).__name__}: {error}")
