@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from gateway.admin.cli.demo.postgres_server import NoServer, PostgresServer
+from gateway.protocols.postgresql.server_log import Prefix
 from tests.live.gateway_process import Gateway, command, start
 
 pytestmark = pytest.mark.live
@@ -207,6 +208,33 @@ def test_clocks_that_differ(stage: Stage, tmp_path: Path, hours: int) -> None:
     assert [one for one in texts(found) if "past the gateway" in one]
     assert all("'after it'" not in one and "simple" not in one for one in texts(found))
     assert abs(found["clock_difference"] + 3600 * hours) < 2
+
+
+@pytest.mark.parametrize("setting", ["%m [%p] ", "%t [%p] ", "%m [%p] %s "])
+def test_prefixes_that_tell_less(stage: Stage, tmp_path: Path, setting: str) -> None:
+    """The server's own default, whole seconds, and with the start of the backend."""
+    pattern = Prefix.parse(PREFIX).pattern
+    out = tmp_path / "less.log"
+    with out.open("w") as log:
+        for line in stage.log("stderr").read_text().splitlines():
+            found = pattern.fullmatch(line)
+            if found is not None:
+                began = time.strftime(
+                    "%Y-%m-%d %H:%M:%S", time.gmtime(int(found["c"].split(".")[0], 16))
+                )
+                told = {"%m": found["m"], "%t": found["m"][:19] + found["m"][23:], "%p": found["p"],
+                        "%s": f"{began} UTC"}  # fmt: skip
+                head = setting
+                for escape, value in told.items():
+                    head = head.replace(escape, value)
+                line = f"{head}{found['severity']}:  {found['message']}"
+            log.write(line + "\n")
+    less = stage.reconcile(out, code=1, prefix=setting)
+    full = stage.reconcile(stage.log("jsonlog"), code=1)
+    # A parallel worker is not known as one: it tells the statement of its error.
+    extra = [one for one in texts(less) if one not in texts(full)]
+    assert set(extra) <= {"select sum(1 / (id - 500)) from many"}
+    assert [one for one in texts(less) if one not in extra] == texts(full)
 
 
 def test_a_process_id_that_was_used_again(stage: Stage, tmp_path: Path) -> None:
