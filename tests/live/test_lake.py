@@ -148,6 +148,11 @@ def test_full_statements_are_written_with_the_key_only(stage: Stage) -> None:
     sql = f"select text, statement from activity where text like '%{SECRET}%'"
     (row,) = command_json("audit", "query", sql, "--lake", str(full))["rows"]
     assert SECRET in row[0] and SECRET not in row[1]
+    prepared = "select name from customers where email <> $1"
+    counted = f"select count(*) from activity where text = '{prepared}' and tag = 'SELECT 1'"
+    assert command_json("audit", "query", counted, "--lake", str(full))["rows"] == [[2]]
+    count = "select count(*) from activity where class_uid = 6005 and text is null"
+    assert command_json("audit", "query", count, "--lake", str(full))["rows"] == [[0]]
     assert SECRET not in command("audit", "query", sql, "--lake", str(stage.lake)).stdout
     assert stage.verify(full)["ok"]
 

@@ -7,12 +7,14 @@ The rows have the columns of the lake's table `activity`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from typing import Protocol as Interface
 
 from gateway.model import RecordedFrame
+from gateway.protocols.postgresql.recorded_texts import RecordedTexts
 from gateway.record.reader import Listed
 from gateway.ship.exports.ocsf import AUTHENTICATION, DATASTORE, LOGOFF, LOGON, activity_of
 
@@ -23,23 +25,21 @@ _CONCERNS = ("deny", "hold", "would_deny")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Texts:
-    """Full texts by operation, out of a session's replay, which runs beside its frames."""
+class Texts(Interface):
+    """Full texts by operation, out of the frames of a session."""
 
-    def __init__(self, replayed: Iterator[Mapping[str, Any]]) -> None:
-        self._replayed = replayed
-        self._read: OrderedDict[int, str | None] = OrderedDict()
+    def frame(self, frame: RecordedFrame) -> None: ...
 
-    def of(self, operation: int) -> str | None:
-        """The text of an operation; None where it is none, or is not opened."""
-        while operation not in self._read:
-            told = next(self._replayed, None)
-            if told is None:
-                return None
-            self._read[told["operation"]] = _text((told.get("request") or {}).get("text"))
-            if len(self._read) > _REMEMBERED:
-                self._read.popitem(last=False)
-        return self._read[operation]
+    def of(self, operation: int) -> str | None: ...
+
+
+_TEXTS: Mapping[str, Callable[[], Texts]] = {"postgresql": RecordedTexts}
+
+
+def texts_of(protocol: str | None) -> Texts | None:
+    """What tells the full texts of a session of this protocol."""
+    made = _TEXTS.get(protocol or "")
+    return made() if made is not None else None
 
 
 def activities_of(
@@ -113,6 +113,8 @@ class _Operations:
 
     def rows(self, frames: Iterator[RecordedFrame]) -> Iterator[Activity]:
         for frame in frames:
+            if self._texts is not None:
+                self._texts.frame(frame)
             for event in frame.meta.get("events", ()):
                 if event.get("ev") == "ask":
                     yield from self._ask(event, frame)

@@ -241,7 +241,6 @@ class _Replay:
             told.sequence = self._printed
         printed: dict[str, Any] = {
             "seq": told.sequence,
-            "operation": told.id,
             "kind": told.kind,
             "started": _time(told.started),
             "ended": _time(told.ended) if last else None,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.admin.cli._activities import Texts, activities_of
+from gateway.admin.cli._activities import activities_of, texts_of
 from gateway.admin.cli._reading import Recorded
 from gateway.admin.cli._record_options import warn_of
 from gateway.admin.cli.audit.export import Wanted
@@ -60,7 +60,7 @@ def _ocsf(recorded: Recorded, wanted: Wanted) -> Iterator[str]:
     for one in _listed(recorded, wanted):
         texts = None
         if wanted.identity is not None:
-            texts = Texts(recorded.operations(one.document, _ROWS_PER_PIECE))
+            texts = texts_of(one.document["protocol"])
         for activity in activities_of(one, recorded.frames(one.document["id"]), texts):
             yield json_text(event(activity)) + "\n"
 

@@ -153,14 +153,14 @@ def _build(
 
 def activities(recorded: Recorded, *, texts: bool = False) -> Iterator[Activity]:
     """Every activity of the record, a session after the other; with `texts`, in full."""
-    from gateway.admin.cli._activities import Texts, activities_of
+    from gateway.admin.cli._activities import activities_of, texts_of
 
     listed = recorded.listed()
     for number, one in enumerate(listed, 1):
         if sys.stderr.isatty() and number % 100 == 0:
             click.echo(f"\rsession {number} of {len(listed)}", err=True, nl=False)
         session = one.document["id"]
-        full = Texts(recorded.operations(one.document, 1000)) if texts else None
+        full = texts_of(one.document["protocol"]) if texts else None
         yield from activities_of(one, recorded.frames(session), full)
 
 
