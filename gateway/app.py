@@ -18,6 +18,7 @@ from gateway.admin.api.services import Services
 from gateway.admin.api.serving import ServeFailed, serve_api
 from gateway.config import ConfigError, Objects, Settings, load_objects
 from gateway.credentials.master import VaultFailed
+from gateway.credentials.rotation.steps import OnStep
 from gateway.data_folder import StartFailed, locked
 from gateway.declare.declarer import Declarer
 from gateway.declare.orders import Rejected
@@ -39,6 +40,7 @@ from gateway.policy.documents import PolicyError, PolicySet
 from gateway.policy.narrowing import complaint
 from gateway.proxy.listener import ListenSpec
 from gateway.proxy.watched import Watch
+from gateway.rotating import rotations
 from gateway.signals import EndSignals
 from gateway.store.interface import StoreFailed
 from gateway.store.objects import StoredObjects
@@ -229,12 +231,13 @@ async def running(
     sandbox: bool = False,
     loopback_api: bool = False,
     watch: Watch | None = None,
+    on_step: OnStep | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway at work; drained and its record completed at the end. Raises StartFailed.
 
     `policy` takes the place of the settings' policies; `sandbox` observes by the shipped
     agent-sandbox policy where no `policy` is given; `loopback_api` serves the API on a free port
-    of 127.0.0.1; `watch` is told of each decision.
+    of 127.0.0.1; `watch` is told of each decision, `on_step` of each step of a rotation.
     """
     place = PolicyPlace((policy,) if policy else settings.policies, sandbox and policy is None)
     async with AsyncExitStack() as stack:
@@ -244,6 +247,7 @@ async def running(
             gateway = Gateway(settings, place, parts)
             parts.store.when_changed(lambda topic: gateway.declarer.look_now())
             await stack.enter_async_context(background(gateway.declarer.watch()))
+            await stack.enter_async_context(rotations(parts, settings, on_step))
             await _open_api(gateway, parts, stack, loopback_api)
             await gateway.open_doors()
         except PolicyError as error:

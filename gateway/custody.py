@@ -21,16 +21,22 @@ from gateway.credentials.master import (
     read_key_file,
     read_systemd_credential,
 )
+from gateway.credentials.rotation.attempt import Refused
+from gateway.credentials.rotation.schedule import Schedule
+from gateway.credentials.rotation.steps import StepRecord
 from gateway.credentials.sealer import Sealer
 from gateway.credentials.transit import TransitKey, TransitPlace
 from gateway.credentials.vault import Vault
 from gateway.identity.tree import rfc3339
-from gateway.model import Credential, SecretVersion
+from gateway.model import Credential, Rotation, SecretVersion
 from gateway.store.database import Database
 from gateway.store.interface import StoreFailed
 from gateway.store.secrets import StoredSecrets
 
 log = logging.getLogger("trailgate")
+
+ROTATE_SECONDS = 8.0
+"""That a caller waits; what is not done by then goes on without it."""
 
 
 def master_key_of(settings: Settings, source: MasterKeySource) -> MasterKey:
@@ -94,11 +100,14 @@ class Custody:
 
     def __init__(self, vault: Vault, objects: Objects) -> None:
         self.vault = vault
+        self.schedule: Schedule | None = None
+        self.record: StepRecord | None = None
+        """Both are set once rotations run."""
         self.put_in_force(objects)
 
     def put_in_force(self, objects: Objects) -> VaultCatalog:
         """The catalogue of these objects, for sessions from now on."""
-        self._objects = objects
+        self.objects = objects
         self.catalog = VaultCatalog(objects, self.vault)
         return self.catalog
 
@@ -114,17 +123,17 @@ class Custody:
     # --- what the API asks (CredentialDesk of admin/api/services.py) -----------------------------
 
     def declared(self, name: str) -> Credential | None:
-        return self._objects.credential(name)
+        return self.objects.credential(name)
 
     async def listed(self) -> Sequence[Mapping[str, Any]]:
         """Every credential that is declared, or that the vault still holds."""
-        by_name: dict[str, list[SecretVersion]] = {name: [] for name in self._objects.credentials}
+        by_name: dict[str, list[SecretVersion]] = {name: [] for name in self.objects.credentials}
         for version in await self.vault.versions():
             by_name.setdefault(version.credential, []).append(version)
         return [self._document(name, by_name[name]) for name in sorted(by_name)]
 
     def _document(self, name: str, versions: Sequence[SecretVersion]) -> dict[str, Any]:
-        declared = self._objects.credential(name)
+        declared = self.objects.credential(name)
         current = next((one for one in versions if one.state == "current"), None)
         source = "vault" if current else "file" if declared and declared.secret else None
         return {
@@ -143,11 +152,47 @@ class Custody:
     async def versions(self, name: str) -> Sequence[Mapping[str, Any]]:
         return [version_document(one) for one in await self.vault.versions(name)]
 
-    async def set_secret(self, name: str, secret: str, by: str, account: str) -> int:
-        return await self.vault.keep(name, secret, by, account)
+    async def set_secret(self, name: str, secret: str, by: str, account: str) -> Mapping[str, Any]:
+        """In force at once, but for an account whose turn it is not."""
+        declared = self.declared(name)
+        users = declared.rotation.users if declared and declared.rotation else ()
+        if users and account and account not in users:
+            raise Refused(f"credential {name}: account {account} is none of {', '.join(users)}")
+        current = next((o for o in await self.vault.versions(name) if o.state == "current"), None)
+        if users and account and current and (current.account or users[0]) != account:
+            version = (await self.vault.add(name, account, secret, by, "retired")).version
+            state = "retired"
+        else:
+            version, state = await self.vault.keep(name, secret, by, account), "current"
+        await self._recorded("secret.set", name, by, version=version, state=state)
+        return {"name": name, "version": version, "state": state}
 
     async def drop_secret(self, name: str, by: str) -> None:
         await self.vault.drop(name, by)
+        await self._recorded("secret.drop", name, by)
+
+    async def _recorded(self, event: str, name: str, by: str, **more: Any) -> None:
+        if self.record is not None:
+            fields = {"event": event, "kind": "credential", "credential": name, "by": by, **more}
+            await self.record.config_changed(fields, b"")
+
+    async def rotate(
+        self, name: str, by: str, max_age: float | None, force: bool
+    ) -> Mapping[str, Any]:
+        if self.schedule is None:
+            raise Refused("rotations do not run yet; try again")
+        began, rotation = await self.schedule.request(name, by, max_age=max_age, force=force)
+        if rotation is not None:
+            rotation = await self.schedule.settled(rotation, ROTATE_SECONDS)
+        return {
+            "changed": began,
+            "rotation": rotation_document(rotation) if rotation is not None else None,
+        }
+
+    async def rotations(self, name: str) -> Sequence[Mapping[str, Any]]:
+        if self.schedule is None:
+            return []
+        return [rotation_document(one) for one in await self.schedule.rotations(name)]
 
     async def rewrap(self, everything: bool, after: str) -> Mapping[str, Any]:
         result = await self.vault.rewrap(everything, after)
@@ -158,6 +203,29 @@ class Custody:
             "failed": list(result.failed),
             "next": result.next,
         }
+
+
+def rotation_document(one: Rotation) -> dict[str, Any]:
+    """A rotation as the API shows it."""
+    return {
+        "id": one.id,
+        "kind": one.kind,
+        "mode": one.mode,
+        "account": one.account or None,
+        "version": one.version,
+        "previous": one.previous or None,
+        "step": one.step,
+        "cause": one.cause,
+        "by": one.by,
+        "begun_at": rfc3339(one.begun_at),
+        "step_at": rfc3339(one.step_at),
+        "attempts": one.attempts,
+        "retry_at": rfc3339(one.retry_at),
+        "grace_until": rfc3339(one.until),
+        "ended_at": rfc3339(one.ended_at),
+        "outcome": one.outcome or None,
+        "detail": one.detail or None,
+    }
 
 
 def version_document(one: SecretVersion) -> dict[str, Any]:

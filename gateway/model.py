@@ -174,6 +174,22 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class RotationPlan:
+    """How a credential's secret is changed. `mode` is `single-user` or `two-user`."""
+
+    kind: str
+    mode: str = "single-user"
+    users: tuple[str, ...] = ()
+    """The two accounts that take turns."""
+    by: str = ""
+    """The credential of an administrator; empty: each account changes its own."""
+    target: str = ""
+    """Where it is changed; empty: at every target that names the credential."""
+    every_seconds: float | None = None
+    grace_seconds: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """What the gateway signs in with. `secret` never leaves the process except to the target."""
 
@@ -186,6 +202,7 @@ class Credential:
     """The user at the target where it is another one; see `signs_in_as`."""
     version: int = 0
     """The vault's version of the secret; 0: it does not come from there."""
+    rotation: RotationPlan | None = None
 
     @property
     def signs_in_as(self) -> str:
@@ -336,6 +353,41 @@ class SecretMove:
     to: str
     at: float
     until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation as the store keeps it: how far one secret has come on its way.
+
+    `step`: the last one that was reached (credentials/rotation/steps.py). Times are seconds since
+    the epoch.
+    """
+
+    id: str
+    credential: str
+    kind: str
+    mode: str
+    account: str
+    """The user at the target whose secret is made."""
+    version: int
+    previous: int
+    """The version in whose place it comes; 0: there is none."""
+    step: str
+    cause: str
+    """`schedule` or `command`."""
+    by: str
+    begun_at: float
+    step_at: float
+    attempts: int = 0
+    """At the present step, that failed."""
+    retry_at: float | None = None
+    until: float | None = None
+    """The end of the grace, once switched."""
+    ended_at: float | None = None
+    outcome: str = ""
+    """`done` or `failed`, once ended."""
+    detail: str = ""
+    """Why the last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Literal
 from gateway.config.keeping import LegalHoldObject, RetentionObject
 from gateway.config.key_sets import AgentKeys, JwksObject
 from gateway.config.references import Written
+from gateway.config.rotating import RotationObject
 from gateway.config.values import Address, ObjectName, PublicKey, Secret
 from gateway.model import Credential, Target, Tls
 
@@ -77,10 +78,13 @@ class CredentialObject:
     user: str
     login: Literal["scram-sha-256", "md5", "password", "certificate", "trust"] = "scram-sha-256"
     secret: Secret | None = None
+    rotation: RotationObject | None = None
 
     def model(self) -> Credential:
         secret = self.secret.value if self.secret else ""
-        return Credential(self.credential, self.user, self.login, secret)
+        plan = self.rotation.model() if self.rotation else None
+        account = plan.users[0] if plan and plan.users else ""
+        return Credential(self.credential, self.user, self.login, secret, account, 0, plan)
 
 
 @dataclass(frozen=True, slots=True)

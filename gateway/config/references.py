@@ -12,6 +12,7 @@ import yaml
 
 from gateway.config.providers import check_login
 from gateway.config.reading import Reader, nearest
+from gateway.config.rotating import rotation_complaints
 from gateway.identity.jwks import KEY_TYPES, checked_url
 from gateway.identity.spiffe import checked_trust_domain
 from gateway.record.recipients import BadKey, Recipient
@@ -91,6 +92,8 @@ def check_references(written: list[Written], given: Mapping[str, Iterable[str]])
             _CHECKS[one.kind](one)
         if one.kind == "target":
             _check_names(one, "credentials", one.value.credentials, "credential", names)
+        if one.kind == "credential" and one.value.rotation is not None:
+            _check_rotation(one, names)
         if one.kind == "legal_hold":
             _check_hold(one, names["target"])
         if one.kind == "access":
@@ -123,6 +126,11 @@ def _check_target(one: Written) -> None:
         one.reader.wrong(one.at("tls"), message, "give both or neither")
     for name in ("ca_path", "cert_path", "key_path"):
         _check_file(one, "tls", getattr(target.tls, name))
+
+
+def _check_rotation(one: Written, names: Mapping[str, list[str]]) -> None:
+    for message, cure in rotation_complaints(one.value, names):
+        one.reader.wrong(one.at("rotation"), f"credential {one.name}.rotation{message}", cure)
 
 
 def _check_file(one: Written, key: str, path: Path | None) -> None:

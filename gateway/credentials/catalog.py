@@ -54,7 +54,7 @@ class VaultCatalog:
 
 def with_secret(declared: Credential, kept: Kept) -> Credential:
     """A credential as it is signed in with."""
-    account = kept.account if kept.account != declared.user else ""
+    account = kept.account or declared.account
     return replace(declared, secret=kept.secret, account=account, version=kept.version)
 
 

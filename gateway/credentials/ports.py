@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol as Interface
 
-from gateway.model import SealingKey, SecretMove, SecretVersion
+from gateway.model import Rotation, SealingKey, SecretMove, SecretVersion
 
 
 class SecretStore(Interface):
@@ -36,3 +36,31 @@ class SecretStore(Interface):
 
     async def rewrap_sealing_key(self, key: SealingKey, master: str, wrapped: bytes) -> bool:
         """As `rewrap`."""
+
+
+class RotationStore(Interface):
+    """Rotations: how far each has come. As SecretStore."""
+
+    async def rotations(
+        self, credential: str | None = None, *, under_way: bool = False
+    ) -> list[Rotation]:
+        """Of one credential or of all, newest first; `under_way`: those that have not ended."""
+
+    async def advance(
+        self,
+        rotation: Rotation,
+        before: str,
+        added: SecretVersion | None = None,
+        moves: Sequence[SecretMove] = (),
+    ) -> bool:
+        """Write how far a rotation has come, and what that does to versions, in one transaction.
+
+        `before`: the step that it must stand at; empty: it is new, and must be the only one of its
+        credential under way. False, and nothing done, where something stands otherwise.
+        """
+
+    async def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew a lease; False while somebody else holds it."""
+
+    async def give_back(self, name: str, holder: str) -> None:
+        """End a lease, if it is this holder's."""

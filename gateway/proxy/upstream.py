@@ -13,7 +13,7 @@ import secrets
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -35,6 +35,8 @@ from gateway.proxy.metrics import Metrics
 from gateway.proxy.ports import Refused, Renewed
 from gateway.proxy.tls import channel_binding, client_context
 
+_MOST_SECRETS = 4
+"""Beside the first: logins that a target may count against the account, for one session."""
 _NONCE_BYTES = 18
 _SALTED_KEYS = 1024
 _INBOX_BYTES = 1 << 20
@@ -190,20 +192,28 @@ class Upstream:
         A target that does not take the credential is asked again with what else may be in force:
         a rotation changes a secret there a moment before or after it does so here.
         """
-        given = tuple(settings)
-        try:
-            return await self._open(definition, session, credential, given)
-        except SigninFailed as refused:
-            if not refused.credential_refused or self._renewed is None:
-                raise
-            first = refused
-        for other in await self._renewed(credential):
+        given, tried = tuple(settings), [credential]
+        others: list[Credential] = []
+        while True:
             try:
-                return await self._open(definition, session, other, given)
+                return await self._open(definition, session, tried[-1], given)
             except SigninFailed as refused:
-                if not refused.credential_refused:
+                if not refused.credential_refused or len(tried) > _MOST_SECRETS:
                     raise
-        raise first
+                others = others or await self._others(credential, tried)
+                if not others:
+                    raise
+                tried.append(others.pop(0))
+
+    async def _others(
+        self, credential: Credential, tried: Sequence[Credential]
+    ) -> list[Credential]:
+        """What else may be in force, asked anew each time: it may have changed meanwhile."""
+        if self._renewed is None:
+            return []
+        known = {(one.signs_in_as, one.secret) for one in tried}
+        found = await self._renewed(credential)
+        return [one for one in found if (one.signs_in_as, one.secret) not in known]
 
     async def _open(
         self,

@@ -46,7 +46,7 @@ class StoredSecrets:
         def work(connection: Connection) -> None:
             apply_moves(connection, moves)
             if added is not None:
-                _add(connection, added)
+                add_version(connection, added)
             count_change(connection)
 
         return await done(self._database, work)
@@ -138,7 +138,7 @@ def count_change(connection: Connection) -> None:
     connection.notify("secrets")
 
 
-def _add(connection: Connection, version: SecretVersion) -> None:
+def add_version(connection: Connection, version: SecretVersion) -> None:
     values = {name: getattr(version, name) for name in _NAMES}
     values |= {"wrapped": _text(version.wrapped), "sealed": _text(version.sealed)}
     expect(

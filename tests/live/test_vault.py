@@ -82,7 +82,11 @@ def test_a_secret_that_was_set_is_signed_in_with_and_never_shown(
     with pytest.raises(psycopg.OperationalError, match="could not sign in"):
         connected(served, token)
     assert shown(served, "list")[0]["source"] is None
-    assert shown(served, "set", "app", stdin=f"{secret}\n") == {"name": "app", "version": 1}
+    assert shown(served, "set", "app", stdin=f"{secret}\n") == {
+        "name": "app",
+        "version": 1,
+        "state": "current",
+    }
     with connected(served, token) as link:
         assert link.execute("select current_user").fetchone() == ("keeper",)
         # The one before goes on for a while, whichever of the two the target has.

@@ -25,11 +25,13 @@ from gateway.admin.api.problems import (
     on_record_failed,
     on_refused,
     on_rejected,
+    on_rotation_failed,
     on_store_failed,
     on_vault_failed,
 )
 from gateway.admin.api.services import Services
 from gateway.credentials.master import VaultFailed
+from gateway.credentials.rotation import RotationFailed
 from gateway.declare.orders import Rejected
 from gateway.model import RecordFailed, Refused
 from gateway.store.interface import StoreFailed
@@ -58,6 +60,7 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
             HTTPException: on_http,
             StoreFailed: on_store_failed,
             VaultFailed: on_vault_failed,
+            RotationFailed: on_rotation_failed,
             Exception: on_failure,
         },
     )

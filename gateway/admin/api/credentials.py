@@ -9,52 +9,74 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.admin.api.calls import admin_only, json_of, services_of
+from gateway.admin.api.calls import author_of, caller_with, json_of, services_of
 from gateway.admin.api.problems import Problem
 from gateway.admin.api.services import CredentialDesk
 
-ADMIN = "admin"
-"""Who did it, where only the admin socket may."""
+LONGEST_SECONDS = 3650 * 86400.0
 
 
 async def listed(request: Request) -> Response:
     """GET /api/v1/vault/credentials: each with its source and version, none with its secret."""
-    await admin_only(request)
+    await caller_with(request, "operate")
     return JSONResponse(list(await _desk(request).listed()))
 
 
 async def versions(request: Request) -> Response:
     """GET /api/v1/credentials/NAME/versions: their states and times."""
-    await admin_only(request)
+    await caller_with(request, "operate")
     found = await _desk(request).versions(_known(request))
     return JSONResponse(list(found))
 
 
 async def set_secret(request: Request) -> Response:
     """PUT /api/v1/credentials/NAME/secret {"secret": ..., "account": ...}."""
-    await admin_only(request)
+    by = author_of(request, await caller_with(request, "admin")).label
     name = _known(request)
     asked = await json_of(request, {"secret", "account"})
-    version = await _desk(request).set_secret(
-        name, _text(asked, "secret"), ADMIN, _text(asked, "account", "")
-    )
-    return JSONResponse({"name": name, "version": version})
+    secret, account = _text(asked, "secret"), _text(asked, "account", "")
+    return JSONResponse(dict(await _desk(request).set_secret(name, secret, by, account)))
 
 
 async def drop_secret(request: Request) -> Response:
     """DELETE /api/v1/credentials/NAME/secret: every version is destroyed."""
-    await admin_only(request)
+    by = author_of(request, await caller_with(request, "admin")).label
     name = request.path_params["name"]
     desk = _desk(request)
     if desk.declared(name) is None and not await desk.versions(name):
         raise Problem(404, "no credential has this name")
-    await desk.drop_secret(name, ADMIN)
+    await desk.drop_secret(name, by)
     return JSONResponse({"name": name})
+
+
+async def rotate(request: Request) -> Response:
+    """POST /api/v1/credentials/NAME/rotate {"max_age": seconds, "force": false}.
+
+    It answers once sessions sign in with the new secret, or after 8 seconds; `rotations` tells
+    what became of it.
+    """
+    by = author_of(request, await caller_with(request, "operate")).label
+    name = _known(request)
+    asked = await json_of(request, {"max_age", "force"})
+    max_age, force = asked.get("max_age"), asked.get("force", False)
+    if max_age is not None and (
+        type(max_age) not in (int, float) or not 0 <= max_age <= LONGEST_SECONDS
+    ):
+        raise Problem(400, f"max_age must be a number of seconds, 0 to {LONGEST_SECONDS:.0f}")
+    if not isinstance(force, bool):
+        raise Problem(400, "force must be true or false")
+    return JSONResponse(dict(await _desk(request).rotate(name, by, max_age, force)))
+
+
+async def rotations(request: Request) -> Response:
+    """GET /api/v1/credentials/NAME/rotations: the latest first."""
+    await caller_with(request, "operate")
+    return JSONResponse(list(await _desk(request).rotations(_known(request))))
 
 
 async def rewrap(request: Request) -> Response:
     """POST /api/v1/vault/rewrap {"all": false, "after": ""}: keys under the current one."""
-    await admin_only(request)
+    await caller_with(request, "admin")
     asked = await json_of(request, {"all", "after"})
     everything = asked.get("all", False)
     if not isinstance(everything, bool):
@@ -88,5 +110,7 @@ ROUTES = [
     Route("/api/v1/credentials/{name}/versions", versions),
     Route("/api/v1/credentials/{name}/secret", set_secret, methods=["PUT"]),
     Route("/api/v1/credentials/{name}/secret", drop_secret, methods=["DELETE"]),
+    Route("/api/v1/credentials/{name}/rotate", rotate, methods=["POST"]),
+    Route("/api/v1/credentials/{name}/rotations", rotations),
     Route("/api/v1/vault/rewrap", rewrap, methods=["POST"]),
 ]

@@ -82,6 +82,11 @@ async def on_vault_failed(request: Request, error: Exception) -> Response:
     return problem_response(503, str(error))
 
 
+async def on_rotation_failed(request: Request, error: Exception) -> Response:
+    log.warning("a rotation was not begun", extra={"cause": str(error)})
+    return problem_response(409, str(error))
+
+
 async def on_failure(request: Request, error: Exception) -> Response:
     """Anything unforeseen; the server logs it, the caller learns nothing of it."""
     return problem_response(500, "the gateway failed at this call; its log has the cause")

@@ -75,10 +75,19 @@ class CredentialDesk(Interface):
     async def versions(self, name: str) -> Sequence[Mapping[str, Any]]:
         """The history of one; empty where the vault never held it."""
 
-    async def set_secret(self, name: str, secret: str, by: str, account: str) -> int:
-        """Put a secret in force; the number of its version."""
+    async def set_secret(self, name: str, secret: str, by: str, account: str) -> Mapping[str, Any]:
+        """Put a secret in force, or keep it for the account whose turn is next: {"name",
+        "version", "state"}. Raises RotationFailed for an account that has no part in it."""
 
     async def drop_secret(self, name: str, by: str) -> None: ...
+
+    async def rotate(
+        self, name: str, by: str, max_age: float | None, force: bool
+    ) -> Mapping[str, Any]:
+        """Begin a rotation: {"changed", "rotation"}. Raises RotationFailed."""
+
+    async def rotations(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """The latest rotations of one, newest first."""
 
     async def rewrap(self, everything: bool, after: str) -> Mapping[str, Any]:
         """Wrap keys under the current master key; `next` says where to go on, None: all done."""

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from gateway.admin.cli.client import Gateway, gateway_for
+from gateway.admin.cli.client import Gateway, gateway_for, seconds
 from gateway.admin.cli.options import data_option, output_option
 from gateway.admin.cli.output import Failed, print_documents, print_json, table, visible
 
 SECRET_CAP = 64 * 1024
+POLL_SECONDS = 0.5
 
 
 @click.group(
@@ -110,7 +112,9 @@ def set_(name: str, path: Path | None, account: str, data: Path | None, output: 
     if output == "json":
         print_json(answer)
     else:
-        click.echo(f"{visible(name)}: version {answer['version']} is in force")
+        spare = answer["state"] != "current"
+        state = "is kept for its account's next turn" if spare else "is in force"
+        click.echo(f"{visible(name)}: version {answer['version']} {state}")
 
 
 def _secret(path: Path | None) -> str:
@@ -146,6 +150,62 @@ def drop(name: str, data: Path | None, output: str) -> None:
         print_json(answer)
     else:
         click.echo(f"{visible(name)}: the vault holds nothing of it any more")
+
+
+@credentials.command(
+    epilog="""\b
+Examples:
+  trailgate credentials rotate orders-app --data ./data
+  trailgate credentials rotate orders-app --max-age 30d --data ./data"""
+)
+@click.argument("name")
+@click.option("--max-age", metavar="TIME", help="Only if the secret is older: 90s, 15m, 8h, 30d.")
+@click.option("--force", is_flag=True, help="At any age; a grace that still runs ends now.")
+@click.option(
+    "--wait", metavar="TIME", default="60s", show_default=True, help="For the new secret."
+)
+@data_option
+@output_option("text", "json")
+def rotate(
+    name: str, max_age: str | None, force: bool, wait: str, data: Path | None, output: str
+) -> None:
+    """Have the gateway make a new secret, prove it at the target, and switch to it.
+
+    Exit codes: 0 switched, or young enough; 1 refused or failed, and the secret before stays;
+    2 not switched in time (it goes on), or no gateway answered.
+    """
+    gateway, path = gateway_for(data), f"/api/v1/credentials/{quote(name, safe='')}"
+    body = {"max_age": None if max_age is None else seconds(max_age), "force": force}
+    answer = gateway.call("POST", f"{path}/rotate", json=body)
+    if answer["changed"]:
+        end = time.monotonic() + seconds(wait)
+        while _on_its_way(answer["rotation"]) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+            found = gateway.call("GET", f"{path}/rotations")
+            answer["rotation"] = next(o for o in found if o["id"] == answer["rotation"]["id"])
+    if output == "json":
+        print_json(answer)
+    _tell_rotation(name, answer, output)
+
+
+def _on_its_way(rotation: dict[str, Any]) -> bool:
+    return not rotation["outcome"] and rotation["step"] not in ("switched", "retiring")
+
+
+def _tell_rotation(name: str, answer: dict[str, Any], output: str) -> None:
+    """Raises Failed."""
+    rotation, shown = answer["rotation"], visible(name)
+    detail = visible(rotation["detail"] or "") if rotation else ""
+    if rotation and answer["changed"] and rotation["outcome"] == "failed":
+        raise Failed(f"{shown} was not rotated: {detail}", "the secret before stays in force", 1)
+    if rotation and _on_its_way(rotation):
+        said = f"{shown}: version {rotation['version']} is {rotation['step']}"
+        cure = f"it goes on by itself: trailgate credentials list {shown}"
+        raise Failed(f"{said}; {detail}" if detail else said, cure)
+    if output == "text" and not answer["changed"]:
+        click.echo(f"{shown}: is young enough")
+    elif output == "text":
+        click.echo(f"{shown}: version {rotation['version']} is in force")
 
 
 @credentials.command(epilog="Example: trailgate credentials rewrap --data ./data")

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rotation at a real server: each mode, what fails, and where no secret is to be found."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway.admin.cli.demo.postgres_server import PostgresServer
+from tests.live.rotating_world import accounts, credentials, rotating, seed, shown
+from tests.live.test_serve import Served, serving
+
+pytestmark = pytest.mark.live
+
+
+@contextmanager
+def rotated(
+    folder: Path, server: PostgresServer, plan: str
+) -> Iterator[tuple[Served, dict[str, str]]]:
+    made = accounts(server)
+    with serving(folder, rotating(folder, server, plan)) as served:
+        seed(served, made, plan)
+        yield served, made
+
+
+def who(served: Served, token: str) -> str:
+    with psycopg.connect(served.dsn(token, user="keeper"), autocommit=True) as link:
+        row = link.execute("select current_user").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def lets_in(server: PostgresServer, user: str, password: str) -> bool:
+    """Past the gateway."""
+    where = f"host=127.0.0.1 port={server.port} dbname=shop user={user}"
+    try:
+        psycopg.connect(where, password=password, connect_timeout=10).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def latest(served: Served) -> dict[str, object]:
+    return dict(served_rotations(served)[0])
+
+
+def served_rotations(served: Served) -> list[dict[str, object]]:
+    import httpx
+
+    transport = httpx.HTTPTransport(uds=str(served.data / "admin.sock"))
+    with httpx.Client(base_url="http://gateway", transport=transport) as client:
+        return list(client.get("/api/v1/credentials/app/rotations").json())
+
+
+def ended(served: Served) -> dict[str, object]:
+    end = time.monotonic() + 30
+    while not (found := latest(served))["outcome"]:
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.parametrize("plan", ["single", "admin"])
+def test_one_user(plan: str, shop: PostgresServer, tmp_path: Path) -> None:
+    with rotated(tmp_path, shop, plan) as (served, made):
+        token = served.token("data")
+        with psycopg.connect(served.dsn(token, user="keeper"), autocommit=True) as open_before:
+            answer = shown(served.data, "rotate", "app")
+            assert answer["changed"] and answer["rotation"]["step"] == "switched"
+            assert who(served, token) == "keeper"
+            assert open_before.execute("select 1").fetchone() == (1,)
+        assert not lets_in(shop, "keeper", made["keeper"])
+        refused = credentials(served.data, "rotate", "app")
+        if latest(served)["outcome"] is None:
+            assert refused.returncode == 1 and "--force" in refused.stderr
+        assert ended(served)["outcome"] == "done"
+        assert [one["state"] for one in shown(served.data, "list", "app")][:2] == [
+            "revoked",
+            "current",
+        ]
+
+
+@pytest.mark.parametrize("plan", ["two", "two-admin"])
+def test_two_users_take_turns(plan: str, shop: PostgresServer, tmp_path: Path) -> None:
+    with rotated(tmp_path, shop, plan) as (served, made):
+        token = served.token("data")
+        if plan == "two":
+            done = credentials(served.data, "rotate", "app")
+            assert done.returncode == 1
+            assert "trailgate credentials set app --account app_b" in done.stderr
+            shown(served.data, "set", "app", "--account", "app_b", stdin=made["app_b"])
+            assert who(served, token) == "app_a"
+        for account, other in (("app_b", "app_a"), ("app_a", "app_b"), ("app_b", "app_a")):
+            answer = shown(served.data, "rotate", "app", "--force")
+            assert answer["rotation"]["account"] == account
+            assert who(served, token) == account
+            assert not lets_in(shop, account, made[account])
+            if plan == "two-admin":
+                assert ended(served)["outcome"] == "done"
+                stored = shop.psql(
+                    f"SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = '{other}'"
+                )
+                assert stored == "t"
+
+
+def test_an_age_spares_what_is_young(shop: PostgresServer, tmp_path: Path) -> None:
+    with rotated(tmp_path, shop, "single") as (served, made):
+        answer = shown(served.data, "rotate", "app", "--max-age", "1d")
+        assert answer == {"changed": False, "rotation": None}
+        assert lets_in(shop, "keeper", made["keeper"])
+        assert shown(served.data, "rotate", "app", "--max-age", "1d", "--force")["changed"]
+        done = credentials(served.data, "rotate", "app", "--max-age", "1d")
+        assert (done.returncode, "young enough" in done.stdout) == (0, True)
+
+
+def test_what_is_refused_leaves_the_secret_in_force(shop: PostgresServer, tmp_path: Path) -> None:
+    with rotated(tmp_path, shop, "two-admin") as (served, made):
+        token = served.token("data")
+        shop.psql("DROP ROLE app_b")
+        done = credentials(served.data, "rotate", "app")
+        assert done.returncode == 1, done.stdout
+        assert 'role "app_b" does not exist' in done.stderr
+        assert who(served, token) == "app_a" and lets_in(shop, "app_a", made["app_a"])
+        assert latest(served)["outcome"] == "failed"
+        metrics = served.get("/metrics").text
+        assert 'trailgate_rotations_total{result="failed"} 1.0' in metrics
+        errors = [one for one in served.log() if one.get("step") == "failed"]
+        assert [one["level"] for one in errors] == ["error"]
+        none = credentials(served.data, "rotate", "owner")
+        assert none.returncode == 1 and "add rotation:" in none.stderr
+
+
+def test_a_login_that_fails_is_taken_back(shop: PostgresServer, tmp_path: Path) -> None:
+    with rotated(tmp_path, shop, "admin") as (served, made):
+        token = served.token("data")
+        shop.psql("ALTER ROLE keeper VALID UNTIL '2001-01-01'")
+        done = credentials(served.data, "rotate", "app", "--wait", "1s")
+        assert done.returncode == 2 and "goes on by itself" in done.stderr
+        found = ended(served)
+        assert found["outcome"] == "failed" and "taken back" in str(found["detail"])
+        shop.psql("ALTER ROLE keeper VALID UNTIL 'infinity'")
+        assert lets_in(shop, "keeper", made["keeper"]) and who(served, token) == "keeper"
+
+
+def test_a_target_that_is_away_is_waited_for(tmp_path: Path, shop: PostgresServer) -> None:
+    with rotated(tmp_path, shop, "single") as (served, made):
+        objects = served.folder / "objects.yaml"
+        text = objects.read_text()
+        objects.write_text(text.replace(f"localhost:{shop.port}", "localhost:9"))
+        served.child.send_signal(signal.SIGHUP)
+        until_reloaded(served, 1)
+        done = credentials(served.data, "rotate", "app", "--wait", "1s")
+        assert done.returncode == 2 and "cannot be reached" in done.stderr + str(latest(served))
+        objects.write_text(text)
+        served.child.send_signal(signal.SIGHUP)
+        until_reloaded(served, 2)
+        assert ended(served)["outcome"] == "done"
+        assert who(served, served.token("data")) == "keeper"
+        assert not lets_in(shop, "keeper", made["keeper"])
+
+
+def until_reloaded(served: Served, times: int) -> None:
+    end = time.monotonic() + 30
+    while len([one for one in served.log() if one["message"] == "reloaded"]) < times:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_on_its_day_it_is_rotated_by_itself(shop: PostgresServer, tmp_path: Path) -> None:
+    made = accounts(shop)
+    ports = rotating(tmp_path, shop, "single")
+    objects = tmp_path / "objects.yaml"
+    text = objects.read_text().replace("grace: 1s", "grace: 1s, every: 60s")
+    (tmp_path / "first").write_text(made["keeper"])
+    (tmp_path / "first").chmod(0o600)
+    objects.write_text(text.replace("{from: vault}", "{from: 'file:first'}"))
+    with serving(tmp_path, ports) as served:
+        end = time.monotonic() + 90
+        while not served_rotations(served):
+            assert time.monotonic() < end
+            time.sleep(1)
+        found = ended(served)
+        assert (found["outcome"], found["cause"], found["version"]) == ("done", "schedule", 2)
+        assert who(served, served.token("data")) == "keeper"
+
+
+def test_every_step_is_recorded_and_no_secret_is_anywhere(
+    shop: PostgresServer, tmp_path: Path
+) -> None:
+    with rotated(tmp_path, shop, "single") as (served, made):
+        for _ in range(3):
+            shown(served.data, "rotate", "app", "--force")
+            who(served, served.token("data"))
+        secret = made["keeper"].encode()
+        arguments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        assert b"".join(arguments).find(secret) == -1
+        served.child.send_signal(signal.SIGTERM)
+        assert served.child.wait(30) == 0
+        steps = [one["step"] for one in served.log() if one["message"] == "rotation"]
+        assert steps[:5] == ["made", "changing", "changed", "proved", "switched"]
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        for path in files:
+            assert path.read_bytes().find(b"seeded-") == -1, path
+    server_log = shop.log.read_bytes()
+    assert server_log.count(b"ALTER ROLE") >= 3
+    for line in server_log.splitlines():
+        if b'ALTER ROLE "keeper" PASSWORD' in line:
+            assert b"'SCRAM-SHA-256$4096:" in line
+
+
+def test_the_record_has_the_steps(shop: PostgresServer, tmp_path: Path) -> None:
+    from gateway.record.reader import Evidence
+    from gateway.record.recipients import Identity
+
+    with rotated(tmp_path, shop, "single") as (served, _):
+        shown(served.data, "rotate", "app")
+        ended(served)
+        served.child.send_signal(signal.SIGTERM)
+        assert served.child.wait(30) == 0
+    identity = Identity.parse((tmp_path / "auditor" / "identity").read_text())
+    evidence = Evidence(tmp_path / "data", identity)
+    told = []
+    for session in evidence.sessions():
+        for frame in evidence.frames(session):
+            meta = frame.meta
+            if meta.get("event") == "rotation":
+                told.append((meta["step"], meta["by"].split(" ")[0]))
+    assert [step for step, _ in told] == [
+        "made", "changing", "changed", "proved", "switched", "done",
+    ]  # fmt: skip
+    assert {by for _, by in told} == {"uid"}
+    assert json.dumps(told).find("SCRAM") == -1
