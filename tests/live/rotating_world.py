@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from gateway.admin.cli.demo.postgres_server import PostgresServer
 from tests.live.test_serve import Served, written
 
@@ -60,7 +62,22 @@ def shown(data: Path, *words: str, stdin: str = "") -> Any:
     return json.loads(done.stdout)
 
 
+def asked(data: Path, method: str, path: str, body: object = None) -> Any:
+    """A call on the admin socket: what the commands do, without a process for each."""
+    transport = httpx.HTTPTransport(uds=str(data / "admin.sock"))
+    with httpx.Client(base_url="http://gateway", transport=transport, timeout=30) as client:
+        answer = client.request(method, f"/api/v1/{path}", json=body)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+def token_of(served: Served, *groups: str) -> str:
+    body = {"subject": "tester", "groups": list(groups)}
+    return str(asked(served.data, "POST", "token", body)["token"])
+
+
 def seed(served: Served, made: dict[str, str], plan: str) -> None:
     """The first secrets, as an operator sets them."""
     two = plan.startswith("two")
-    shown(served.data, "set", "app", stdin=made["app_a" if two else "keeper"])
+    body = {"secret": made["app_a" if two else "keeper"]}
+    asked(served.data, "PUT", "credentials/app/secret", body)
