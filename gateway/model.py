@@ -338,6 +338,8 @@ class SecretVersion:
     revoked_at: float | None = None
     until: float | None = None
     """Retired: may be signed in with until then, should the target refuse the current one."""
+    placed_at: float | None = None
+    """Since then the target has it in the place of the current one."""
     master: str = ""
     wrapped: bytes = field(default=b"", repr=False)
     sealed: bytes = field(default=b"", repr=False)
@@ -353,6 +355,8 @@ class SecretMove:
     to: str
     at: float
     until: float | None = None
+    placed: bool = False
+    """The target has it now in the place of the current one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Kept:
     state: str
     secret: str = field(repr=False)
     until: float | None = None
+    placed: bool = False
+    """The target has it, and not the current one any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Vault:
         for one in opened.values():
             by_name.setdefault(one.credential, []).append(one)
         for kept in by_name.values():
-            kept.sort(key=lambda one: (_LIVE.index(one.state), -one.version))
+            kept.sort(key=_order)
         for name, cause in broken.items():
             if self.broken.get(name) != cause:
                 log.error("a secret does not open", extra={"credential": name, "cause": cause})
@@ -136,6 +138,7 @@ class Vault:
             version.state,
             secret,
             version.until if version.state == "retired" else None,
+            version.placed_at is not None,
         )
 
     async def open(self, version: SecretVersion) -> str:
@@ -311,6 +314,12 @@ class Vault:
 def key_context(purpose: str, number: int) -> bytes:
     """What a sealing key's wrap is bound to."""
     return context_of("sealing key", purpose, number)
+
+
+def _order(one: Kept) -> tuple[bool, int, int]:
+    """What the target has comes first: a login that it refuses may be counted there."""
+    rotated = one.placed and one.state in ("pending", "proved")
+    return not rotated, _LIVE.index(one.state), -one.version
 
 
 def _usable(version: SecretVersion) -> bool:

@@ -11,7 +11,7 @@ from gateway.store.database import Connection, Database, Row
 
 _COLUMNS = (
     "credential, version, account, state, made_by, made_at, proved_at, current_at, retired_at,"
-    " revoked_at, until, master, wrapped, sealed"
+    " revoked_at, until, placed_at, master, wrapped, sealed"
 )
 _NAMES = tuple(name.strip() for name in _COLUMNS.split(","))
 _PLACES = ", ".join(f":{name}" for name in _NAMES)
@@ -115,6 +115,8 @@ def apply_moves(connection: Connection, moves: Sequence[SecretMove]) -> None:
         columns = ["state = :to", "until = :until"]
         if move.to in _TIMES:
             columns.append(f"{move.to}_at = :at")
+        if move.placed:
+            columns.append("placed_at = :at")
         if move.to == "revoked":
             columns.append("wrapped = '', sealed = ''")
         values = {
@@ -122,7 +124,7 @@ def apply_moves(connection: Connection, moves: Sequence[SecretMove]) -> None:
             "version": move.version,
             "to": move.to,
             "until": move.until,
-            **({"at": move.at} if move.to in _TIMES else {}),
+            **({"at": move.at} if move.to in _TIMES or move.placed else {}),
         }
         expect(
             connection.execute(

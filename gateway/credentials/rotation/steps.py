@@ -208,7 +208,10 @@ class Rotator:
     async def _changing(self, rotation: Rotation) -> Rotation:
         await (await self._attempt(rotation)).change()
         self._seen("altered", rotation)
-        return await self._write(rotation, "changed")
+        # One user has one secret: from now on it is this one.
+        placed = replace(self._move(rotation, ("pending",), "pending"), placed=True)
+        moves = [placed] if rotation.mode == "single-user" else []
+        return await self._write(rotation, "changed", moves)
 
     async def _changed(self, rotation: Rotation) -> Rotation:
         attempt = await self._attempt(rotation)

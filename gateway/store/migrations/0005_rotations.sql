@@ -29,3 +29,6 @@ CREATE TABLE leases (
     holder  TEXT NOT NULL,
     until   REAL NOT NULL
 );
+
+-- When the target got a version in the place of the current one, which it does not take since.
+ALTER TABLE secret_versions ADD COLUMN placed_at REAL;
