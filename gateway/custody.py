@@ -28,10 +28,11 @@ from gateway.credentials.sealer import Sealer
 from gateway.credentials.transit import TransitKey, TransitPlace
 from gateway.credentials.vault import Vault
 from gateway.identity.tree import rfc3339
-from gateway.model import Credential, Rotation, SecretVersion
+from gateway.model import Credential
 from gateway.store.database import Database
 from gateway.store.interface import StoreFailed
 from gateway.store.secrets import StoredSecrets
+from gateway.vault_model import Rotation, SecretVersion
 
 log = logging.getLogger("trailgate")
 

@@ -14,11 +14,12 @@ from gateway.credentials.rotation import discover
 from gateway.credentials.rotation.schedule import Schedule
 from gateway.credentials.rotation.steps import OnStep, Rotator
 from gateway.custody import Custody
-from gateway.model import Credential, Rotation, Target
+from gateway.model import Credential, Target
 from gateway.parts import Parts, limits_of
 from gateway.protocols import discover as protocols
 from gateway.proxy.visits import Visits
 from gateway.store.rotations import StoredRotations
+from gateway.vault_model import Rotation
 
 
 class RotationMetrics:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol as Interface
 
-from gateway.model import Rotation, SealingKey, SecretMove, SecretVersion
+from gateway.vault_model import Rotation, SealingKey, SecretMove, SecretVersion
 
 
 class SecretStore(Interface):

@@ -13,7 +13,7 @@ from gateway.credentials.envelope import decrypt, encrypt, new_key, wipe
 from gateway.credentials.master import KeyRing, VaultFailed
 from gateway.credentials.ports import SecretStore
 from gateway.credentials.vault import key_context
-from gateway.model import SealingKey
+from gateway.vault_model import SealingKey
 
 ATTEMPTS = 8
 _NUMBER_BYTES = 4

@@ -17,7 +17,7 @@ from functools import partial
 from gateway.credentials.envelope import Envelope, context_of, rewrapped, seal, unseal
 from gateway.credentials.master import KeyRing, VaultFailed
 from gateway.credentials.ports import SecretStore
-from gateway.model import SealingKey, SecretMove, SecretVersion
+from gateway.vault_model import SealingKey, SecretMove, SecretVersion
 
 _Wrapped = SecretVersion | SealingKey
 _Replace = Callable[[str, bytes], Awaitable[bool]]

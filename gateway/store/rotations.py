@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.model import Rotation, SecretMove, SecretVersion
 from gateway.store.database import Connection, Database, Row
 from gateway.store.secrets import add_version, apply_moves, count_change, done, expect
+from gateway.vault_model import Rotation, SecretMove, SecretVersion
 
 _COLUMNS = (
     "id, credential, kind, mode, account, version, previous, step, cause, by, begun_at, step_at,"

@@ -6,8 +6,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 
-from gateway.model import SealingKey, SecretMove, SecretVersion
 from gateway.store.database import Connection, Database, Row
+from gateway.vault_model import SealingKey, SecretMove, SecretVersion
 
 _COLUMNS = (
     "credential, version, account, state, made_by, made_at, proved_at, current_at, retired_at,"

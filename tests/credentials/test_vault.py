@@ -15,9 +15,10 @@ from gateway.credentials.master import KeyRing, LocalKey, VaultFailed
 from gateway.credentials.ports import SecretStore
 from gateway.credentials.sealer import Sealer
 from gateway.credentials.vault import GRACE_SECONDS, SECRET_CAP, Vault
-from gateway.model import Credential, SecretMove, Target
+from gateway.model import Credential, Target
 from gateway.store.secrets import StoredSecrets
 from gateway.store.sqlite import SqliteDatabase
+from gateway.vault_model import SecretMove
 from tests.credentials.conftest import Clock
 
 
@@ -187,7 +188,7 @@ async def test_a_rewrap_that_was_cut_off_goes_on_and_then_the_old_key_is_not_nee
 async def _wrapped_anew(ring: KeyRing, version: object) -> tuple[str, bytes]:
     from gateway.credentials.envelope import rewrapped
     from gateway.credentials.vault import secret_context
-    from gateway.model import SecretVersion
+    from gateway.vault_model import SecretVersion
 
     assert isinstance(version, SecretVersion)
     context = secret_context(version.credential, version.version, version.account)

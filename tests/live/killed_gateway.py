@@ -16,8 +16,8 @@ import uvloop
 from gateway.app import running
 from gateway.config import load_objects, load_settings
 from gateway.logs import configure
-from gateway.model import Rotation
 from gateway.signals import EndSignals
+from gateway.vault_model import Rotation
 
 
 async def main(config: Path, moment: str) -> None:

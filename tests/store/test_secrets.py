@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from gateway.model import SealingKey, SecretMove, SecretVersion
 from gateway.store.secrets import StoredSecrets
+from gateway.vault_model import SealingKey, SecretMove, SecretVersion
 from tests.store.conftest import Place
 
 FIRST = SecretVersion(

@@ -12,7 +12,8 @@ from typing import Protocol as Interface
 from gateway.credentials.catalog import with_secret
 from gateway.credentials.rotation import Denied, Door, Kind, NotLetIn, RotationFailed, Unreached
 from gateway.credentials.vault import Kept, Vault
-from gateway.model import Credential, Rotation, RotationPlan, SecretVersion, Target
+from gateway.model import Credential, RotationPlan, Target
+from gateway.vault_model import Rotation, SecretVersion
 
 
 class Refused(RotationFailed):

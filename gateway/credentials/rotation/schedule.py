@@ -15,7 +15,8 @@ from typing import Any
 
 from gateway.credentials.rotation.attempt import Refused
 from gateway.credentials.rotation.steps import Rotator
-from gateway.model import Credential, Rotation, SecretVersion
+from gateway.model import Credential
+from gateway.vault_model import Rotation, SecretVersion
 
 log = logging.getLogger(__name__)
 

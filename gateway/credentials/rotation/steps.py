@@ -28,7 +28,8 @@ from gateway.credentials.ports import RotationStore
 from gateway.credentials.rotation import Denied, Door, Kind, NotLetIn, Unknown, Unreached
 from gateway.credentials.rotation.attempt import Attempt, Directory, Planned, Refused, planned
 from gateway.credentials.vault import Vault
-from gateway.model import Credential, Rotation, SecretMove, SecretVersion
+from gateway.model import Credential
+from gateway.vault_model import Rotation, SecretMove, SecretVersion
 
 log = logging.getLogger(__name__)
 
