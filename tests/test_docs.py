@@ -34,12 +34,14 @@ from gateway.config import (
 from gateway.config.keeping import HeldSessions
 from gateway.config.objects import KINDS, ClaimsObject, IdentityObject, TlsObject, plural
 from gateway.config.reading import key_of
+from gateway.config.rotating import RotationObject, Span
 from gateway.evidence import Evidence, RecordMetrics, Witnessed
 from gateway.model import Target
 from gateway.protocols import discover
 from gateway.proxy.metrics import Metrics
 from gateway.record.recipients import Recipient, make_recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
+from gateway.rotating import RotationMetrics
 from gateway.ship.folder import FolderPublisher
 from gateway.ship.spool import Spool
 from gateway.verify.findings import Findings
@@ -78,6 +80,8 @@ def default_of(item: dataclasses.Field[Any]) -> str | None:
     told = re.search(r"default: (\S+)", item.metadata.get("doc", ""))
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, Span):
+        return f"`{value:g}s`"
     if isinstance(value, int | float):
         return f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, str) and value:
@@ -127,6 +131,8 @@ def test_every_field_of_an_object_stands_there_with_its_default(kind: str) -> No
         check_fields(found[1], ClaimsObject)
     if kind == "legal_hold":
         check_fields(found[1], HeldSessions)
+    if kind == "credential":
+        check_fields(found[1], RotationObject)
     if kind == "person":
         named = [key_of(item) for item in dataclasses.fields(IdentityObject)]
         assert re.findall(r"(\w+):", found[0].rows[1][1]) == named
@@ -182,6 +188,7 @@ def test_every_key_stands_in_an_example() -> None:
         for key in keys_of(document)
     }
     kinds = [*SETTINGS.values(), *KINDS.values(), *OPTIONS.values(), TlsObject, ClaimsObject]
+    kinds.append(RotationObject)
     known = {key_of(item) for kind in kinds for item in dataclasses.fields(kind) if item.init}
     assert known - shown == set()
 
@@ -242,6 +249,7 @@ async def test_every_metric_is_listed_and_no_other(tmp_path: Path) -> None:
         )
     )
     metrics = Metrics()
+    rotations = RotationMetrics(metrics.registry)
     metrics.registry.register(
         RecordMetrics(recorder.figures, evidence.figures, Witnessed().figures)
     )
@@ -255,7 +263,7 @@ async def test_every_metric_is_listed_and_no_other(tmp_path: Path) -> None:
         name, _, labels = words(row[0])[0].partition("{")
         told[name] = tuple(part for part in labels.strip("}").split(",") if part)
     assert sorted(told) == sorted(families)
-    assert told == declared_labels(metrics, told)
+    assert told == declared_labels([metrics, rotations], told)
     for row in table(OPERATIONS, "Health, metrics, logs", "metric").rows:
         name = words(row[0])[0].partition("{")[0]
         assert (families[name] == "histogram") == row[1].startswith("histogram"), name
@@ -266,11 +274,12 @@ def public_key(folder: Path) -> str:
     return (folder / "auditor" / "recipient.pub").read_text().strip()
 
 
-def declared_labels(metrics: Metrics, names: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def declared_labels(parts: list[Any], names: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """The labels of each metric: a client library's own, or those that a scrape shows."""
+    metrics: Metrics = parts[0]
     metrics.totals.verdicts["allow"] += 1
     shown = {name: tuple[str, ...]() for name in names}
-    for one in vars(metrics).values():
+    for one in [value for part in parts for value in vars(part).values()]:
         if hasattr(one, "_labelnames"):
             name = one.describe()[0].name
             shown[name if name in names else f"{name}_total"] = tuple(one._labelnames)

@@ -54,6 +54,7 @@ STARTED = (
 FIRST_STEPS = "trailgate init --dir /etc/trailgate "
 """The block that begins so makes the world in which the others run."""
 PASSWORD = "app's own"
+REPORTS = "the first secret of reports"
 PR_SET_MDWE = 65
 SERVE = f"""
 import ctypes, os, sys
@@ -201,12 +202,17 @@ def declare(world: World) -> None:
     settings.write_text(text)
     (etc / "secret").write_text(PASSWORD)
     (etc / "secret").chmod(0o600)
+    world.server.psql(f"CREATE ROLE reports LOGIN PASSWORD '{REPORTS}'")
+    (etc / "reports").write_text(REPORTS)
+    (etc / "reports").chmod(0o600)
     with (etc / "objects.yaml").open("a") as file:
         file.write(
             f"---\ntarget: orders\nprotocol: postgresql\naddress: localhost:{world.server.port}\n"
-            "databases: [shop]\ncredentials: [orders-app]\n"
+            "databases: [shop]\ncredentials: [orders-app, reports-app]\n"
             f"tls: {{mode: verify-full, ca_path: {world.server.ca_path}}}\n"
             "---\ncredential: orders-app\nuser: app\nsecret: {from: 'file:secret'}\n"
+            "---\ncredential: reports-app\nuser: reports\nsecret: {from: 'file:reports'}\n"
+            "rotation: {kind: postgresql, grace: 1s}\n"
         )
 
 

@@ -168,6 +168,20 @@ def test_a_target_that_is_away_is_waited_for(tmp_path: Path, shop: PostgresServe
         assert not lets_in(shop, "keeper", made["keeper"])
 
 
+def test_a_secret_that_is_dropped_meanwhile_ends_its_rotation(
+    tmp_path: Path, shop: PostgresServer
+) -> None:
+    with rotated(tmp_path, shop, "admin") as (served, made):
+        shop.psql("ALTER ROLE keeper VALID UNTIL '2001-01-01'")
+        assert credentials(served.data, "rotate", "app", "--wait", "1s").returncode == 2
+        shown(served.data, "drop", "app")
+        found = ended(served)
+        assert found["outcome"] == "failed" and "dropped" in str(found["detail"])
+        shop.psql("ALTER ROLE keeper VALID UNTIL 'infinity'")
+        assert shown(served.data, "rotate", "app")["changed"]
+        assert who(served, served.token("data")) == "keeper"
+
+
 def until_reloaded(served: Served, times: int) -> None:
     end = time.monotonic() + 30
     while len([one for one in served.log() if one["message"] == "reloaded"]) < times:

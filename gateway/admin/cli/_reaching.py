@@ -51,7 +51,8 @@ async def _target(upstream: Upstream, objects: Objects, target: Target, name: st
     definition, credential = discover().get(target.protocol), objects.credential(name)
     if definition is None or credential is None:
         return Finding("targets", subject, WRONG, "its protocol or credential is not there")
-    if not credential.secret and credential.login not in ("trust", "certificate"):
+    kept = not credential.secret and credential.login not in ("trust", "certificate")
+    if kept or credential.rotation is not None:
         detail = "its secret is in the vault, which only the gateway opens"
         return Finding("targets", subject, NOTE, detail, "trailgate credentials list")
     database = next((one for one in target.databases if one != "*"), credential.user)

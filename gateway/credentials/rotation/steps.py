@@ -148,8 +148,8 @@ class Rotator:
                 return await self._later(rotation, str(error))
             except Refused as error:
                 # What is declared may have changed meanwhile; what the target has, has not.
-                stop = self._failed if rotation.step == "made" else self._later
-                return await stop(rotation, str(error))
+                over = rotation.step == "made" or not await self._live(rotation)
+                return await (self._failed if over else self._later)(rotation, str(error))
             except Denied as error:
                 return await self._failed(rotation, str(error))
             except TimeoutError:
@@ -272,7 +272,7 @@ class Rotator:
         now = self.vault.now()
         ended = replace(rotation, ended_at=now, outcome="failed", detail=cause, retry_at=None)
         moves = []
-        if rotation.step in ("made", "changing", "changed", "proved"):
+        if await self._live(rotation, "pending", "proved"):
             # What the resting account has by now is needed to change it the next time.
             changed = rotation.step in ("changed", "proved")
             to = "retired" if changed and rotation.mode == "two-user" else "revoked"
@@ -280,6 +280,12 @@ class Rotator:
         if await self.store.advance(ended, rotation.step, None, moves):
             await self._told(ended)
         return ended
+
+    async def _live(self, rotation: Rotation, *states: str) -> bool:
+        """Whether its secret is still there, in one of these states if any are named."""
+        versions = await self.vault.versions(rotation.credential)
+        own = next(one for one in versions if one.version == rotation.version)
+        return bool(own.sealed) and (not states or own.state in states)
 
     async def _later(self, rotation: Rotation, cause: str) -> Rotation:
         """It stays where it is, and is tried again."""
