@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable, Set
 from typing import Any
 
@@ -28,6 +29,8 @@ JITTER = 0.1
 """Of `every`: credentials that were declared together are not changed together."""
 AFTER_FAILURE = 3600.0
 """Seconds until one that failed is tried again by itself."""
+SETTLE_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
 _GRACE = ("switched", "retiring")
 
 
@@ -69,22 +72,42 @@ class Schedule:
         return True, rotation
 
     async def _end_grace(self, rotation: Rotation, force: bool) -> None:
+        """What the last rotation still has to do is done now. Raises Refused."""
+        name = rotation.credential
         if not force:
             raise Refused(
-                f"credential {rotation.credential}: the secret before is still in its grace; wait, "
-                "or end it with --force"
+                f"credential {name}: the secret before is still in its grace; wait, or end it with "
+                "--force"
             )
-        if rotation.step != "switched" or not await self._leased(rotation.credential):
-            raise Refused(f"credential {rotation.credential}: the last rotation is ending; wait")
-        await self._rotator.hasten(rotation)
+        await self._idle(name, SETTLE_SECONDS)
+        for one in await self._store.rotations(name, under_way=True):
+            if not await self._leased(name):
+                raise Refused(f"credential {name}: another node is ending its last rotation; wait")
+            if one.step == "switched":
+                one = await self._rotator.hasten(one)
+            else:
+                one = await self._rotator.run(one)
+            if one.ended_at is None:
+                raise Refused(f"credential {name}: its last rotation cannot end: {one.detail}")
+
+    async def _idle(self, name: str, seconds: float) -> None:
+        """Wait until this node does nothing about a credential, or so many seconds."""
+        task = self._running.get(name)
+        if task is not None:
+            await asyncio.wait([task], timeout=seconds)
 
     async def settled(self, rotation: Rotation, seconds: float) -> Rotation:
         """The rotation once it went on as far as it can for now, or after so many seconds."""
-        task = self._running.get(rotation.credential)
-        if task is not None:
-            await asyncio.wait([task], timeout=seconds)
-        found = await self._store.rotations(rotation.credential)
-        return next((one for one in found if one.id == rotation.id), rotation)
+        end = time.monotonic() + seconds
+        while True:
+            await self._idle(rotation.credential, max(0.0, end - time.monotonic()))
+            found = await self._store.rotations(rotation.credential)
+            rotation = next((one for one in found if one.id == rotation.id), rotation)
+            stands = rotation.ended_at or rotation.step in _GRACE or rotation.retry_at
+            if stands or time.monotonic() >= end:
+                return rotation
+            self._take(rotation)
+            await asyncio.sleep(PAUSE_SECONDS)  # another node may have it
 
     async def rotations(self, name: str) -> list[Rotation]:
         """Of one credential, newest first."""
