@@ -31,6 +31,7 @@ AFTER_FAILURE = 3600.0
 """Seconds until one that failed is tried again by itself."""
 SETTLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
+END_ATTEMPTS = 4
 _GRACE = ("switched", "retiring")
 
 
@@ -79,16 +80,21 @@ class Schedule:
                 f"credential {name}: the secret before is still in its grace; wait, or end it with "
                 "--force"
             )
-        await self._idle(name, SETTLE_SECONDS)
-        for one in await self._store.rotations(name, under_way=True):
-            if not await self._leased(name):
-                raise Refused(f"credential {name}: another node is ending its last rotation; wait")
-            if one.step == "switched":
-                one = await self._rotator.hasten(one)
-            else:
-                one = await self._rotator.run(one)
-            if one.ended_at is None:
-                raise Refused(f"credential {name}: its last rotation cannot end: {one.detail}")
+        for _ in range(END_ATTEMPTS):
+            await self._idle(name, SETTLE_SECONDS)
+            left = await self._store.rotations(name, under_way=True)
+            if not left:
+                return
+            detail = left[0].detail
+            self._run(name, self._finish(name))
+        raise Refused(f"credential {name}: its last rotation cannot end: {detail or 'try again'}")
+
+    async def _finish(self, name: str) -> None:
+        """End what is in its grace, under the lease."""
+        if await self._leased(name):
+            for one in await self._store.rotations(name, under_way=True):
+                hasten = one.step == "switched"
+                await (self._rotator.hasten if hasten else self._rotator.run)(one)
 
     async def _idle(self, name: str, seconds: float) -> None:
         """Wait until this node does nothing about a credential, or so many seconds."""
