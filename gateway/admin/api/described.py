@@ -76,8 +76,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Grant": some(grant=STRING, chain=listed(STRING), state=STRING, children={"type": "array"}),
     "Session": some(id=STRING, target=STRING, grant=STRING, state=STRING),
+    "Rotation": some(id=STRING, version=WHOLE, step=STRING, outcome=MAYBE, detail=MAYBE),
     "SecretVersion": some(version=WHOLE, state=STRING, made_by=STRING),
 }
+AGE: Schema = {"type": ["number", "null"], "minimum": 0, "description": "seconds"}
 MANAGED_BY: Schema = {
     "type": "string",
     "pattern": "^[a-z][a-z0-9_-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9._-]{0,62})?$",
@@ -212,6 +214,13 @@ CALLS: dict[str, Call] = {
         answers(some(name=STRING, version=WHOLE)), (JSON, SECRET), path=NAMED
     ),
     "DELETE /api/v1/credentials/{name}/secret": Call(answers(some(name=STRING)), path=NAMED),
+    "POST /api/v1/credentials/{name}/rotate": Call(
+        answers(of({"changed": FLAG, "rotation": {"anyOf": [ref("Rotation"), {"type": "null"}]}})),
+        (JSON, of({}, {"max_age": AGE, "force": FLAG})),
+        path=NAMED,
+        body_optional=True,
+    ),
+    "GET /api/v1/credentials/{name}/rotations": Call(answers(listed(ref("Rotation"))), path=NAMED),
     "POST /api/v1/vault/rewrap": Call(
         answers(ANY), (JSON, of({}, {"all": FLAG, "after": STRING})), body_optional=True
     ),
