@@ -93,7 +93,7 @@ def test_grants_are_told_key_by_key_and_only_ones_own(api: Any) -> None:
     assert set(top) == {
         "grant", "parent", "actor", "proved", "isolation", "origin", "issuer", "subject", "chain",
         "groups", "narrowing", "state", "issued", "expires", "lease_until", "revoked", "revoked_by",
-        "sessions", "children",
+        "depth", "sessions", "children",
     }  # fmt: skip
     assert (top["actor"], top["proved"], top["parent"], top["state"]) == (
         "alice", True, None, "live",
