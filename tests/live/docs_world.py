@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
+import secrets
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jwt
 import psycopg
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.admin.cli.demo.postgres_server import PostgresServer
 from tests.live.gateway_process import Gateway, command_json
@@ -54,6 +58,7 @@ STARTED = (
 FIRST_STEPS = "trailgate init --dir /etc/trailgate "
 """The block that begins so makes the world in which the others run."""
 PASSWORD = "app's own"
+AGENT_KEY = ec.generate_private_key(ec.SECP256R1())
 REPORTS = "the first secret of reports"
 PR_SET_MDWE = 65
 SERVE = f"""
@@ -146,6 +151,8 @@ class World:
 
     def sh(self, script: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run lines in a shell at the desk; the first that fails ends them."""
+        if "assertion.jwt" in script:
+            (self.desk / "assertion.jwt").write_text(assertion(self))
         clean = {name: value for name, value in os.environ.items() if name[:2] != "PG"}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
@@ -192,6 +199,19 @@ def first_steps(world: World) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def assertion(world: World) -> str:
+    """What the agent `deployer` signs to log in: good once, for ten minutes."""
+    claims = {
+        "iss": "deployer",
+        "sub": "deployer",
+        "aud": [f"https://{host}:{world.api}/oauth/token" for host in ("localhost", "127.0.0.1")],
+        "jti": secrets.token_urlsafe(16),
+        "iat": int(time.time()),
+        "exp": int(time.time()) + 300,
+    }
+    return jwt.encode(claims, AGENT_KEY, algorithm="ES256")
+
+
 def declare(world: World) -> None:
     """Write the target into what `init` made, and put the listeners on free ports."""
     etc = world.folder / "etc"
@@ -205,12 +225,16 @@ def declare(world: World) -> None:
     world.server.psql(f"CREATE ROLE reports LOGIN PASSWORD '{REPORTS}'")
     (etc / "reports").write_text(REPORTS)
     (etc / "reports").chmod(0o600)
+    (etc / "deployer.pub").write_bytes(
+        AGENT_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     with (etc / "objects.yaml").open("a") as file:
         file.write(
             f"---\ntarget: orders\nprotocol: postgresql\naddress: localhost:{world.server.port}\n"
             "databases: [shop]\ncredentials: [orders-app, reports-app]\n"
             f"tls: {{mode: verify-full, ca_path: {world.server.ca_path}}}\n"
             "---\ncredential: orders-app\nuser: app\nsecret: {from: 'file:secret'}\n"
+            "---\nagent: deployer\nkey: {from: 'file:deployer.pub'}\n"
             "---\ncredential: reports-app\nuser: reports\nsecret: {from: 'file:reports'}\n"
             "rotation: {kind: postgresql, grace: 1s}\n"
         )
