@@ -29,7 +29,7 @@ from gateway.identity.grants import Limits as GrantLimits
 from gateway.identity.login.flows import Logins
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
-from gateway.identity.signing import KeyFile, SealedKeys, SigningKeys
+from gateway.identity.signing import KeyFile, SigningKeys
 from gateway.keeping import Keeping, retention_of
 from gateway.model import Level
 from gateway.nodes import NodeSessions
@@ -244,7 +244,7 @@ async def made(
     stack.push_async_callback(analyst.close)
     grants = _grants(settings, store, recorder)
     agents = AgentAssertions(keys_of_agents(objects), UsedTokens(store), now=store.now)
-    signing = await SigningKeys.open(SealedKeys(KeyFile(settings.data / "signing-keys"), sealer))
+    signing = await SigningKeys.open(KeyFile(settings.data / "signing-keys"))
     policy, metrics = DeciderPolicy(policies, analyst), Metrics()
     metrics.registry.register(RecordMetrics(recorder.figures, evidence.figures, witness.figures))
     services = ProxyServices(

@@ -52,31 +52,6 @@ class KeyPlace(Interface):
         """Keep it, durably, in the place of what was there."""
 
 
-class Sealing(Interface):
-    """What seals by the master key (gateway/credentials/sealer.py)."""
-
-    async def seal(self, purpose: str, data: bytes) -> bytes: ...
-
-    async def open(self, purpose: str, data: bytes) -> bytes: ...
-
-
-class SealedKeys:
-    """Signing keys sealed by the vault, in a place of their own."""
-
-    _PURPOSE = "signing-keys"
-
-    def __init__(self, place: KeyPlace, sealing: Sealing) -> None:
-        self._place = place
-        self._sealing = sealing
-
-    async def read(self) -> bytes | None:
-        data = await self._place.read()
-        return None if data is None else await self._sealing.open(self._PURPOSE, data)
-
-    async def write(self, data: bytes) -> None:
-        await self._place.write(await self._sealing.seal(self._PURPOSE, data))
-
-
 class KeyFile:
     """Signing keys in a file that only its owner may read."""
 
@@ -216,5 +191,5 @@ class SigningKeys:
             try:
                 await self.rotate_if_due()
             except Exception as error:
-                # The vault's and the store's failures too; the key of now goes on signing.
+                # Whatever keeps the keys; the key of now goes on signing.
                 failed(f"{type(error).__name__}: {error}")

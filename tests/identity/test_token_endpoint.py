@@ -23,17 +23,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.admin.api.app import build_api
 from gateway.admin.api.services import Services
-from gateway.credentials.master import KeyRing, LocalKey, VaultFailed
-from gateway.credentials.sealer import Sealer
 from gateway.identity.assertions import AGENTS_ISSUER, AgentAssertions, agent_keys
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.delegation import ACCESS_TOKEN, ASSERTION_TYPE, GRANT_TYPE, JWT
 from gateway.identity.embedded_issuer import EmbeddedIssuer
 from gateway.identity.grants import Grants
 from gateway.identity.oidc import Issuers
-from gateway.identity.signing import KeyFile, KeysFailed, SealedKeys, SigningKeys
+from gateway.identity.signing import KeyFile, KeysFailed, SigningKeys
 from gateway.model import Identity, Refused
-from gateway.store.secrets import StoredSecrets
 from gateway.store.sqlite import SqliteDatabase
 from gateway.store.used_tokens import UsedTokens
 
@@ -404,20 +401,6 @@ async def test_signing_keys_are_kept_from_others(keys_path: Path, signing: Signi
     await KeyFile(keys_path).write(b"{}")
     with pytest.raises(KeysFailed, match="damaged"):
         await SigningKeys.open(KeyFile(keys_path))
-
-
-async def test_signing_keys_are_sealed_by_the_master_key(keys_path: Path, tmp_path: Path) -> None:
-    database = await SqliteDatabase.open(tmp_path / "vault.db")
-    sealer = Sealer(StoredSecrets(database), KeyRing(LocalKey(os.urandom(32))))
-    signing = await SigningKeys.open(SealedKeys(KeyFile(keys_path), sealer))
-    data = await KeyFile(keys_path).read() or b""
-    assert b"PRIVATE" not in data and b"kid" not in data
-    again = await SigningKeys.open(SealedKeys(KeyFile(keys_path), sealer))
-    assert again.published() == signing.published()
-    await KeyFile(keys_path).write(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(VaultFailed):
-        await SigningKeys.open(SealedKeys(KeyFile(keys_path), sealer))
-    await database.close()
 
 
 # --- the RFCs -----------------------------------------------------------------------------------
