@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The collection as it is published, in a folder: python -m tests.stage_collection FOLDER.
+"""The collection as it is published, in a folder: python -m tests.collection.stage FOLDER.
 
 ansible-test refuses a checkout that is linked or not below ansible_collections/, and sees no module
 behind a link: so what belongs to the collection is copied to
@@ -12,8 +12,17 @@ import shutil
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("galaxy.yml", "LICENSE", "README.md", "CHANGELOG.md", "meta", "playbooks", "plugins", "roles")
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = (
+    "galaxy.yml",
+    "LICENSE",
+    "README.md",
+    "CHANGELOG.md",
+    "meta",
+    "playbooks",
+    "plugins",
+    "roles",
+)
 
 
 def stage(folder: Path) -> Path:
