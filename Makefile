@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test check bench format fuzz soak test-cloud verifier clean help
+.PHONY: demo test check bench format fuzz soak test-cloud check-collection verifier clean help
 
 help:  ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,14 @@ test-cloud: $(VENV)/.demo  ## Terraform makes the buckets on a cloud on loopback
 	@tests/install-servers
 	$(PYTEST) -q tests/cloud --timeout 600
 
+$(VENV)-collection/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-collection
+	$(VENV)-collection/bin/pip install --quiet --editable '.[collection]'
+	@touch $@
+
+check-collection: $(STAMP) $(VENV)-collection/.installed  ## ansible-test sanity, ansible-lint, documentation, build and install
+	tests/collection/check $(BIN) $(VENV)-collection/bin
+
 verifier: $(STAMP)  ## the auditor's verifier as one file: build/trailgate-verify.pyz
 	$(BIN)/python -m gateway.verify.build build/trailgate-verify.pyz
 
@@ -59,4 +67,4 @@ format:  ## write the formatting
 	$(BIN)/ruff check --fix gateway tests
 
 clean:  ## remove what was made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf $(VENV) $(VENV)-collection build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -81,7 +81,7 @@ object:
     document:
       credential: orders-app
       user: app
-      secret: {vault: true}
+      secret: {from: vault}
 secret_changed:
   description: Whether a secret was given to the gateway.
   returned: success
@@ -102,6 +102,7 @@ SECRET = {
     "secret_file": {"type": "str", "no_log": False},
     "update_secret": {"type": "str", "choices": ["on_create", "always"], "default": "on_create", "no_log": False},
 }
+IN_VAULT = {"from": "vault"}
 
 
 def _held(module):
@@ -110,7 +111,7 @@ def _held(module):
         found = Gateway(module.params).get("/api/v1/credentials/" + module.params["name"])
     except GatewayError as error:
         module.fail_json(msg="credential %s: %s" % (module.params["name"], error), status=error.status)
-    return bool(found) and "secret" in found["document"] and "from" not in found["document"]["secret"]
+    return bool(found) and found["document"].get("secret") == IN_VAULT
 
 
 def main():
