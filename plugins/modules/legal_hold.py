@@ -74,16 +74,19 @@ object:
 from ansible_collections.trailgate.gateway.plugins.module_utils.objects import document_of, object_module, run_object
 
 FIELDS = {
-    "sessions": {"type": "dict", "options": {
-        "targets": {"type": "list", "elements": "str"},
-        "from": {"type": "str"},
-        "to": {"type": "str"},
-    }},
+    "sessions": {
+        "type": "dict",
+        "options": {
+            "targets": {"type": "list", "elements": "str"},
+            "from": {"type": "str"},
+            "to": {"type": "str"},
+        },
+    },
 }
 
 
 def main():
-    module = object_module("legal_hold", FIELDS, needed=['sessions'])
+    module = object_module("legal_hold", FIELDS, needed=["sessions"])
     run_object(module, "legal_hold", document_of(module.params, FIELDS))
 
 

@@ -66,7 +66,7 @@ FIELDS = {
 
 
 def main():
-    module = object_module("retention", FIELDS, needed=['sessions', 'keys'])
+    module = object_module("retention", FIELDS, needed=["sessions", "keys"])
     run_object(module, "retention", document_of(module.params, FIELDS))
 
 

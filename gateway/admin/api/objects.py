@@ -138,8 +138,10 @@ async def apply_set(request: Request) -> Response:
         prune=_true(asked, "prune"),
         dry_run=flag_in(query, "dry_run"),
     )
-    if order.prune and not asked.get("set"):
-        raise Problem(400, "prune needs a set: it deletes what the same set declared before")
+    if order.prune and not (asked.get("set") or asked.get("managed_by")):
+        raise Problem(
+            400, "prune needs a set or managed_by: it deletes what the same one declared before"
+        )
     outcome = await _declarer(request).order(order)
     return await asyncio.to_thread(_set_answer, order, outcome)
 

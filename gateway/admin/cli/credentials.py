@@ -14,6 +14,7 @@ import click
 from gateway.admin.cli.client import Gateway, gateway_for, seconds
 from gateway.admin.cli.options import data_option, output_option
 from gateway.admin.cli.output import Failed, print_documents, print_json, table, visible
+from gateway.credentials.master import make_key_file
 
 SECRET_CAP = 64 * 1024
 POLL_SECONDS = 0.5
@@ -244,6 +245,26 @@ def _rewrapped(gateway: Gateway, everything: bool) -> dict[str, Any]:
         for name in ("rewrapped", "kept", "failed"):
             total[name] += answer[name]
     return total
+
+
+@credentials.command(
+    "make-master-key", epilog="Example: trailgate credentials make-master-key ./master.key"
+)
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+def make_master_key(path: Path) -> None:
+    """Write a new master key to PATH, for this user alone; a key that is there is left alone.
+
+    Keep a copy of it apart from the backups of the store: without it no secret opens.
+    """
+    try:
+        make_key_file(path)
+    except FileExistsError:
+        raise Failed(
+            f"{path} is there already", "name another file: a key is never replaced"
+        ) from None
+    except OSError as error:
+        raise Failed(f"{path}: {error.strerror}", "name a file that can be written") from error
+    click.echo(f"wrote {path}")
 
 
 COMMAND = credentials
