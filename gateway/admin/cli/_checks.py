@@ -82,8 +82,9 @@ def _mistakes(check: str, path: Path, error: ConfigError) -> list[Finding]:
 
 def _policies(settings: Settings) -> Finding:
     if not settings.policies:
-        cure = "name files or folders under `policies`; trailgate policy lint checks them"
-        return Finding("policies", "", WRONG, "none are named, so nothing is allowed", cure)
+        cure = "name files or folders under `policies`, or declare some: trailgate apply -f FILE"
+        detail = "none are named: nothing is allowed but by policies that are declared"
+        return Finding("policies", "", NOTE, detail, cure)
     try:
         count = len(PolicySet.load(settings.policies).documents)
     except (PolicyError, OSError) as error:
