@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
 
-.PHONY: demo test check bench format fuzz soak test-cloud check-collection verifier clean help
+.PHONY: demo test check bench format fuzz soak test-cloud check-collection molecule wheel verifier clean help
 
 help:  ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,15 @@ $(VENV)-collection/.installed: pyproject.toml
 
 check-collection: $(STAMP) $(VENV)-collection/.installed  ## ansible-test sanity, ansible-lint, documentation, build and install
 	tests/collection/check $(BIN) $(VENV)-collection/bin
+
+wheel: $(STAMP)  ## the package: build/wheel/*.whl
+	rm -rf build/wheel build/lib
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+
+molecule: wheel $(VENV)-collection/.installed  ## as root: hosts with systemd: deploy, declare, rotate, a nested job, verify
+	$(BIN)/python -m tests.collection.stage build/collection
+	PATH=$(CURDIR)/$(VENV)-collection/bin:$$PATH molecule test -s gateway
+	PATH=$(CURDIR)/$(VENV)-collection/bin:$$PATH molecule test -s cluster
 
 verifier: $(STAMP)  ## the auditor's verifier as one file: build/trailgate-verify.pyz
 	$(BIN)/python -m gateway.verify.build build/trailgate-verify.pyz
