@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,6 +62,9 @@ def live_document(view: SessionView, node: str) -> dict[str, Any]:
     }
 
 
+EVERY_ADDRESS = ("0.0.0.0", "::")
+
+
 @dataclass
 class Targets:
     """Where clients find each target. `bound` maps a target's name, or a protocol's for the
@@ -69,6 +73,7 @@ class Targets:
     objects: Objects
     tls: bool
     public_host: str = ""
+    """The name that clients reach this host by; empty: its own name."""
     bound: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def reachable(self, grant: Grant | None) -> Sequence[Mapping[str, Any]]:
@@ -86,13 +91,18 @@ class Targets:
         return {
             "name": target.name,
             "protocol": target.protocol,
-            "host": address[0] if own else self.public_host or address[0],
+            "host": self._host(address[0], own),
             "port": address[1],
             "database": database if own else target.name,
             "user": credential.user if credential else "",
             "own_listener": own,
             "tls": self.tls,
         }
+
+    def _host(self, listened_on: str, own: bool) -> str:
+        if listened_on in EVERY_ADDRESS:
+            return self.public_host or socket.getfqdn()
+        return listened_on if own else self.public_host or listened_on
 
 
 def _named(grant: Grant | None, target: Target) -> bool:

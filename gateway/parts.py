@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gateway
 from gateway.admin.api.services import SessionsView
@@ -282,7 +283,7 @@ async def made(
         proxy,
         metrics,
         certificate,
-        Targets(objects, tls=True),
+        Targets(objects, tls=True, public_host=urlsplit(settings.url).hostname or ""),
         keeping,
         custody,
         sealer,
