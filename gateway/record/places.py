@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ CACHED_BLOCKS = 8
 SMALL = 256 << 10
 """A range below this is asked for as it is: footers, headers and wraps are read once."""
 MOST_README = 65536
+_MAY_NAME = re.compile(r"s3://[^\0]+|(?:\.\./)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
+"""Nothing of this machine but what lies beside the evidence, whatever a README.json says."""
+# Of a pipe that lies where a file should, whoever opens it would wait for ever.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Unreadable(Exception):
@@ -80,12 +85,14 @@ class Folder:
     def read(self, name: str, start: int, size: int) -> bytes:
         path = self._root / name
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, _READ)
         except (FileNotFoundError, NotADirectoryError):
             raise Gone(name) from None
         except OSError as error:
             raise _denied(path, error) from error
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Gone(name)
             return os.pread(descriptor, size, start)
         except OSError as error:
             raise _denied(path, error) from error
@@ -222,10 +229,20 @@ def find_places(place: Path | str, reach: Reach = Reach()) -> Places:
 
 
 def _keys_of_folder(evidence: Path, reach: Reach) -> Place:
-    beside = reach.keys or _keys_beside(Folder(evidence))
+    if reach.keys:
+        return _given_keys(reach.keys, reach)
+    beside = _keys_beside(Folder(evidence))
     if beside.startswith("s3://"):
         return Bucket(beside, _client(reach))
     return Folder(Path(os.path.normpath(evidence / beside)))
+
+
+def _given_keys(place: str, reach: Reach) -> Place:
+    if place.startswith("s3://"):
+        return Bucket(place, _client(reach))
+    if not Path(place).is_dir():
+        raise Unreadable(f"{place}: no such folder", "name the one that holds SESSION/SHA256.wrap")
+    return Folder(Path(place))
 
 
 def _in_bucket(address: str, reach: Reach) -> Places:
@@ -233,7 +250,9 @@ def _in_bucket(address: str, reach: Reach) -> Places:
     evidence = Bucket(address, client)
     if not _has_readme(evidence) and _has_readme(inner := Bucket(f"{address}/evidence", client)):
         evidence = inner
-    beside = reach.keys or _keys_beside(evidence)
+    if reach.keys:
+        return Places(evidence, (_given_keys(reach.keys, reach),), None, None)
+    beside = _keys_beside(evidence)
     if not beside.startswith("s3://"):
         bucket, _, prefix = evidence.shown.removeprefix("s3://").partition("/")
         beside = f"s3://{bucket}{os.path.normpath('/' + prefix + '/' + beside)}"
@@ -265,4 +284,4 @@ def _keys_beside(evidence: Place) -> str:
         keys = readme["keys"]
     except (Gone, ValueError, KeyError, TypeError, RecursionError):
         return "../keys"
-    return keys if isinstance(keys, str) and re.fullmatch(r"[^\0]+", keys) else "../keys"
+    return keys if isinstance(keys, str) and _MAY_NAME.fullmatch(keys) else "../keys"

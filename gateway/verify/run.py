@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from gateway.verify import s3
 from gateway.verify.authority import Authority
 from gateway.verify.completeness import Completeness, cite
 from gateway.verify.cosigned import size_of
@@ -26,8 +22,9 @@ from gateway.verify.log import LogReader, LogReading
 from gateway.verify.note import NoteError
 from gateway.verify.objects import MOST_POLICY, Keys, check_strays, read_named
 from gateway.verify.opening import Opener
+from gateway.verify.place import journal_beside, open_source
 from gateway.verify.sessions import SessionsPass
-from gateway.verify.source import FolderSource, JoinedSource, Missing, Source
+from gateway.verify.source import Missing
 from gateway.verify.trust import Trust
 from gateway.verify.witnessing import Witnessing, other_view
 
@@ -37,7 +34,8 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to verify. `since` and `until`: RFC 3339; sessions that touch the interval."""
+    """What to verify. `since` and `until`: RFC 3339; sessions that touch the interval. `session`:
+    an id, or how it begins."""
 
     path: str
     trust: Path | None = None
@@ -69,6 +67,8 @@ class Verification:
         self._tell = progress or (lambda what, done, total: None)
         self._findings = Findings()
         self._since, self._until = instant(request.since), instant(request.until)
+        if (self._since or "") > (self._until or "~"):
+            raise CannotCheck(f"nothing is since {request.since} and until {request.until}")
         self._trusted = self._load_trust(request.trust)
         self._opener = Opener.load(request.identity) if request.identity else None
         self._as_of = instant(request.as_of)
@@ -269,8 +269,9 @@ class Verification:
         """The sessions that were asked for; None for all."""
         request = self._request
         if request.session is not None:
-            self._found_session |= request.session in history.opens
-            return {request.session} & history.opens.keys()
+            chosen = {one for one in history.opens if one.startswith(request.session)}
+            self._found_session |= bool(chosen)
+            return chosen
         if self._since is None and self._until is None:
             return None
         since, until = self._since or "", self._until or "~"
@@ -303,6 +304,10 @@ class Verification:
         ends = [log.history.last_at for log in logs if log.history.last_at]
         findings.since = self._since or min(starts, default=None)
         findings.until = self._until or max(ends, default=None)
+        if self._since and ends and max(ends) < self._since:
+            findings.unresolved.append(f"the evidence ends at {max(ends)}, before that time begins")
+        if self._until and starts and self._until < min(starts):
+            findings.unresolved.append(f"the evidence begins at {min(starts)}, after that time")
         if request.session is not None and not self._found_session:
             findings.unresolved.append(f"session {request.session}: no log here opened it")
         if not any(log.size for log in logs) and not findings.defect_count:
@@ -331,53 +336,3 @@ def rfc3339(wall_ns: int) -> str:
     except (ValueError, OverflowError, OSError):
         return ""
     return moment.strftime("%Y-%m-%dT%H:%M:%S") + f".{wall_ns % 10**9 // 1000:06}Z"
-
-
-def open_source(request: Request) -> tuple[Source, bool]:
-    """The evidence with its keys, and whether journal files beside it are still written."""
-    if request.path.startswith("s3://"):
-        return _open_s3(request), False
-    path = Path(request.path)
-    if not path.is_dir():
-        raise CannotCheck(f"{path}: no such folder")
-    root = _root(path)
-    beside = request.keys or _keys_beside(FolderSource(root))
-    if beside.startswith("s3://"):
-        keys: Source = s3.S3Source(beside, s3.client(request.endpoint_url, request.region))
-    else:
-        keys = FolderSource(Path(os.path.normpath(root / beside)))
-    writing = any(journal_beside(request.path).glob("*.journal"))
-    return JoinedSource(FolderSource(root), keys), writing
-
-
-def _root(path: Path) -> Path:
-    return path / "evidence" if (path / "evidence").is_dir() else path
-
-
-def journal_beside(path: str) -> Path:
-    """Where a gateway's journal lies, if this is its data folder and no copy of the evidence."""
-    return _root(Path(path)).parent / "journal"
-
-
-def _open_s3(request: Request) -> Source:
-    client = s3.client(request.endpoint_url, request.region)
-    address = request.path.rstrip("/")
-    if not s3.S3Source(address, client).exists("README.json"):
-        inner = s3.S3Source(f"{address}/evidence", client)
-        address = inner.place if inner.exists("README.json") else address
-    evidence = s3.S3Source(address, client)
-    beside = request.keys or _keys_beside(evidence)
-    if not beside.startswith("s3://"):
-        bucket, _, prefix = address.removeprefix("s3://").partition("/")
-        beside = f"s3://{bucket}{os.path.normpath('/' + prefix + '/' + beside)}"
-    return JoinedSource(evidence, s3.S3Source(beside, client))
-
-
-def _keys_beside(evidence: Source) -> str:
-    """Where README.json says the keys are; where they are by default, if it says nothing."""
-    try:
-        readme: Any = json.loads(evidence.read("README.json", 65536))
-        keys = readme["keys"]
-    except (Missing, ValueError, KeyError, TypeError, RecursionError):
-        return "../keys"
-    return keys if isinstance(keys, str) and "\0" not in keys else "../keys"

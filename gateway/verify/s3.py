@@ -38,13 +38,14 @@ class S3Source:
         self._client = boto_client
         self._odd: list[tuple[str, str, str]] = []
 
-    def exists(self, name: str) -> bool:
-        """Whether an object of that name is there. Raises CannotCheck."""
-        try:
-            with self.open(name):
-                return True
-        except Missing:
-            return False
+    def holds_evidence(self) -> bool:
+        """Whether a log or README.json lies here, or lay here once. Raises CannotCheck."""
+        return any(self._any(self._prefix + name) for name in ("README.json", "log/"))
+
+    def _any(self, prefix: str) -> bool:
+        with self._readable(prefix):
+            page = self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
+        return bool(page.get("Versions") or page.get("DeleteMarkers"))
 
     def names(self) -> dict[str, int]:
         self._odd = []

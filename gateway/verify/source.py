@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol as Interface
 
 from gateway.verify.findings import CannotCheck
+
+_IS_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV)
 
 
 class Missing(Exception):
@@ -90,17 +94,24 @@ class FolderSource:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Chunks]:
-        try:
-            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW)
-        except (FileNotFoundError, NotADirectoryError):
-            raise Missing(name) from None
-        except OSError as error:
-            raise CannotCheck(f"{self._root / name}: {error.strerror}") from error
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with os.fdopen(self._descriptor(name), "rb", buffering=0) as file:
             try:
                 yield file
             except OSError as error:
                 raise CannotCheck(f"{self._root / name}: {error.strerror}") from error
+
+    def _descriptor(self, name: str) -> int:
+        """Only of a regular file: of a pipe, whoever reads would wait for ever."""
+        try:
+            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in _IS_NO_FILE:
+                raise Missing(name) from None
+            raise CannotCheck(f"{self._root / name}: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Missing(name)
+        return descriptor
 
 
 class JoinedSource:
