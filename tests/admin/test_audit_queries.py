@@ -90,6 +90,9 @@ def test_a_query_prints_in_every_form(story: Story) -> None:
     assert audit(story, "query", sql).stdout.startswith("n  t")
     wrong = audit(story, "query", "select nothing from activity")
     assert wrong.exit_code == 2 and "describe activity" in wrong.stderr.lower()
+    for nothing in ("", "/* only a comment */"):
+        empty = audit(story, "query", nothing)
+        assert empty.exit_code == 2 and "no statement" in empty.stderr
 
 
 def test_objects_are_told_once_with_their_access() -> None:

@@ -52,6 +52,8 @@ def query_lake(lake: StoredLake, sql: str, limits: Limits = Limits()) -> Iterato
             _prepare(link, lake, limits)
             timer.start()
             found = link.execute(sql)
+            if found is None:
+                raise duckdb.ParserException("there is no statement in it")
             columns = [one[0] for one in found.description or ()]
         yield Answer(columns, _rows(duckdb, found, limits))
     finally:

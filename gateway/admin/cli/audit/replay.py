@@ -56,7 +56,7 @@ def replay(
     if session is None and not tree:
         raise Failed("which session?", "trailgate sessions list shows them; or replay --tree")
     chosen = of_tree(recorded, session) if tree else [recorded.session(session or "")]
-    _warn_of_sealed(recorded, chosen)
+    _warn_of_sealed(recorded, chosen, identity)
     told = timeline(recorded, chosen, None if output == "json" else ROWS_PER_PIECE)
     if output == "text":
         _print_text(told, raw=raw, tree=tree)
@@ -87,12 +87,17 @@ def of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
     return [one.document for one in listed if any(wanted == grant for _, grant, _ in one.hops)]
 
 
-def _warn_of_sealed(recorded: Recorded, chosen: Sequence[Mapping[str, Any]]) -> None:
+def _warn_of_sealed(
+    recorded: Recorded, chosen: Sequence[Mapping[str, Any]], identity: Path | None
+) -> None:
     sealed = [one["id"] for one in chosen if not recorded.opens(one["id"])]
     if sealed:
         which = "the content" if len(sealed) == len(chosen) else f"the content of {len(sealed)}"
         click.echo(f"{which} stays sealed: no key at hand opens it", err=True)
-        click.echo("  next: name the auditor's private key with --identity FILE", err=True)
+        cure = f"it was sealed to others than {identity} holds keys of, or its own was erased"
+        if identity is None:
+            cure = "name the auditor's private key with --identity FILE"
+        click.echo(f"  next: {cure}", err=True)
 
 
 def _documents(told: Told, tree: bool) -> Iterator[dict[str, Any]]:
