@@ -66,9 +66,12 @@ def saml_answer(world: World, request: str, **more: object) -> dict[str, str]:
 
 
 async def post_saml(browser: httpx.AsyncClient, form: dict[str, str]) -> httpx.Response:
-    """As the provider's page does it: from another site, so without a Lax cookie."""
+    """As the provider's page does it: from another site, so without a Lax cookie; what the answer
+    sets is kept."""
     async with httpx.AsyncClient(base_url=browser.base_url, trust_env=False) as alone:
-        return await alone.post("/login/saml/corp-saml/acs", data=form)
+        answer = await alone.post("/login/saml/corp-saml/acs", data=form)
+        browser.cookies.update(alone.cookies)
+        return answer
 
 
 # --- OpenID --------------------------------------------------------------------------------------
@@ -432,8 +435,8 @@ async def test_each_step_may_be_at_another_node(world: World, browser: httpx.Asy
     await second.back_by_code("corp", ticket, back, world.url)
     with pytest.raises(Refused, match="phase"):
         await third.back_by_code("corp", ticket, back, world.url)
-    assert (await third.waiting(ticket)).phase == "proved"
-    _, code = await third.answer(ticket, csrf_of(ticket), True)
+    assert (await third.waiting(ticket, "")).phase == "proved"
+    _, code = await third.answer(ticket, "", csrf_of(ticket), True)
     given = (await cli.redeem(code)).json()
     assert given["chain"] == ["alice"]
     world.clock.ahead += 301

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx
 import pytest
 
-from gateway.identity.login.flows import CAP_OF_CLIENT
+from gateway.identity.handles import token_sha256
+from gateway.identity.login.flows import CAP_OF_CLIENT, csrf_of
 from gateway.identity.login.throttle import ADDRESSES, Throttle, network_of
 from tests.admin.login_world import (
     CLIENT,
@@ -457,12 +458,30 @@ async def test_a_login_of_before_is_over_after_ten_minutes(
 async def test_a_posted_answer_shows_nothing_to_the_browser_that_did_not_begin(
     world: World, browser: httpx.AsyncClient
 ) -> None:
-    """Login CSRF by SAML: whoever posts it sees nothing; whoever began may confirm."""
+    """Login CSRF by SAML: whoever posts what another began sees nothing of it."""
     form = saml_answer(world, await saml_request(world, browser, Cli(world)))
     async with world.browser() as victim:
         assert (await victim.post("/login/saml/corp-saml/acs", data=form)).status_code == 303
         assert (await victim.get("/login/confirm")).status_code == 400
-    assert (await browser.get("/login/confirm")).status_code == 200
+
+
+async def test_who_began_a_login_that_another_was_led_to_finish_does_not_become_them(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    """The provider's address is sent to a victim, whose provider logs them in without a word."""
+    cli = Cli(world)
+    form = saml_answer(world, await saml_request(world, browser, cli))
+    async with world.browser() as victim:
+        assert (await post_saml(victim, form)).status_code == 303
+    page = await browser.get("/login/confirm")
+    assert page.status_code == 400 and "alice" not in page.text
+    ticket = browser.cookies["trailgate-login"]
+    said = {"csrf": csrf_of(ticket), "answer": "yes"}
+    answer = await browser.post("/login/confirm", data=said)
+    assert answer.status_code == 400
+    for wrong in ("", "x" * 43, token_sha256("")):
+        browser.cookies.set("trailgate-posted", wrong)
+        assert (await browser.get("/login/confirm")).status_code == 400
 
 
 async def test_refused_saml_answers_tell_the_browser_little_and_the_log_why(

@@ -191,11 +191,12 @@ class Logins:
             verifier=str(login.document["verifier"]),
         )
 
-    async def back_by_saml(self, issuer: str, encoded: str, base: str) -> None:
-        """A provider's answer was posted. Raises Refused.
+    async def back_by_saml(self, issuer: str, encoded: str, base: str) -> str:
+        """A provider's answer was posted: a secret for the browser that did it. Raises Refused.
 
-        The post comes from the provider's site, so the cookie is not asked for here: what is
-        proved is shown only to the browser that has it.
+        The post comes from the provider's site, so the ticket is not there to be asked for. The
+        one who began may have sent somebody else to the provider's page: what is proved is shown
+        only to a browser that has both the ticket and this secret.
         """
         provider, now = self._saml.get(issuer), self._grants.now()
         if provider is None:
@@ -208,9 +209,15 @@ class Logins:
         if login is None or login.phase != "away" or login.document.get("issuer") != issuer:
             raise refused("begin at the gateway: trailgate login", "unsolicited: no such request")
         verified = verified_by(assertion, claims, provider, self._issuers.names, now)
-        await self._proved(login, verified, "away")
+        posted = secrets.token_urlsafe(32)
+        await self._proved(login, verified, "away", token_sha256(posted))
+        return posted
 
-    async def _proved(self, login: PendingLogin, verified: Verified, old: str) -> None:
+    async def _proved(
+        self, login: PendingLogin, verified: Verified, old: str, posted: str = ""
+    ) -> None:
+        """`posted`: the SHA-256 of what the browser must show besides its ticket; empty: the
+        ticket was there when it came back."""
         proof = {
             "identity": asdict(verified.identity),
             "groups": list(verified.groups),
@@ -221,18 +228,30 @@ class Logins:
             sealed = await self._vault.seal(verified.refresh_token.encode())
             proof["sealed"] = base64.b64encode(sealed).decode("ascii")
         kept = {key: login.document[key] for key in ("command", "began") if key in login.document}
-        document = {**kept, "issuer": login.document["issuer"], "proof": proof}
+        document = {**kept, "issuer": login.document["issuer"], "proof": proof, "posted": posted}
         await self._move(replace(login, phase="proved", document=document), old)
 
     # --- the person's word -----------------------------------------------------------------------
 
-    async def waiting(self, ticket: str) -> PendingLogin:
-        """The login that this browser may confirm now. Raises Refused."""
-        return await self._mine(ticket, "proved")
+    async def waiting(self, ticket: str, posted: str) -> PendingLogin:
+        """The login that this browser may confirm now. Raises Refused.
 
-    async def answer(self, ticket: str, csrf: str, yes: bool) -> tuple[PendingLogin, str]:
-        """The person's word: the login, and the code for a command beside the browser."""
+        `posted`: what it was given when it brought a posted answer; empty: nothing.
+        """
         login = await self._mine(ticket, "proved")
+        expected = login.document.get("posted")
+        if expected is None or (
+            expected and not hmac.compare_digest(token_sha256(posted), str(expected))
+        ):
+            cause = "the answer was posted by another browser than began"
+            raise refused("the login was finished in another browser: begin again", cause)
+        return login
+
+    async def answer(
+        self, ticket: str, posted: str, csrf: str, yes: bool
+    ) -> tuple[PendingLogin, str]:
+        """The person's word: the login, and the code for a command beside the browser."""
+        login = await self.waiting(ticket, posted)
         if not hmac.compare_digest(csrf, csrf_of(ticket)):
             raise refused("the page is an old one: begin again", "csrf differs")
         code = ""

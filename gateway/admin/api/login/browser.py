@@ -17,6 +17,7 @@ from gateway.admin.api.login.pages import (
     choice_page,
     confirm_page,
     done_page,
+    posted_of,
     security_headers,
     sent_away,
     ticket_of,
@@ -64,7 +65,7 @@ async def confirm(request: Request) -> Response:
     """GET /login/confirm: who logged in; the person says yes or no."""
     base = base_of(request)
     ticket = ticket_of(request, base)
-    login = await logins_of(request).waiting(ticket)
+    login = await logins_of(request).waiting(ticket, posted_of(request, base))
     redirect = str(login.document.get("command", {}).get("redirect", ""))
     return confirm_page(
         facts_of(login), csrf_of(ticket), device=login.kind == "device", redirect=redirect
@@ -92,7 +93,7 @@ async def answered(request: Request) -> Response:
     form = await form_of(request)
     yes = form.get("answer") == "yes"
     login, code = await logins_of(request).answer(
-        ticket_of(request, base), form.get("csrf", ""), yes
+        ticket_of(request, base), posted_of(request, base), form.get("csrf", ""), yes
     )
     if login.kind == "device":
         return without_ticket(done_page(yes), base)

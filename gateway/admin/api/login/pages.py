@@ -23,6 +23,7 @@ input[type=text] { font: inherit; padding: .4rem; width: 12rem; text-transform: 
 .warning { border-left: .3rem solid #c60; padding-left: .8rem; }
 """
 TICKET = "trailgate-login"
+POSTED = "trailgate-posted"
 TICKET_SECONDS = 900
 
 
@@ -136,23 +137,32 @@ def _hidden(name: str, value: str) -> str:
     return f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
 
 
-# --- the cookie that binds a browser to its login -------------------------------------------------
+# --- the cookies that bind a browser to its login -------------------------------------------------
 
 
 def _is_secure(base: str) -> bool:
     return base.startswith("https://")
 
 
-def _cookie_name(base: str) -> str:
+def _cookie_name(base: str, name: str) -> str:
     # The prefix keeps a neighbouring host from setting it (RFC 6265bis 4.1.3.2).
-    return f"__Host-{TICKET}" if _is_secure(base) else TICKET
+    return f"__Host-{name}" if _is_secure(base) else name
 
 
 def with_ticket(response: Response, ticket: str, base: str) -> Response:
     """Lax: it must come along when the provider sends the browser back."""
+    return _with_cookie(response, TICKET, ticket, base)
+
+
+def with_posted(response: Response, secret: str, base: str) -> Response:
+    """For the browser that brought a provider's posted answer."""
+    return _with_cookie(response, POSTED, secret, base)
+
+
+def _with_cookie(response: Response, name: str, value: str, base: str) -> Response:
     response.set_cookie(
-        _cookie_name(base),
-        ticket,
+        _cookie_name(base, name),
+        value,
         max_age=TICKET_SECONDS,
         path="/",
         secure=_is_secure(base),
@@ -163,11 +173,20 @@ def with_ticket(response: Response, ticket: str, base: str) -> Response:
 
 
 def without_ticket(response: Response, base: str) -> Response:
-    response.delete_cookie(
-        _cookie_name(base), path="/", secure=_is_secure(base), httponly=True, samesite="lax"
-    )
+    for name in (TICKET, POSTED):
+        response.delete_cookie(
+            _cookie_name(base, name),
+            path="/",
+            secure=_is_secure(base),
+            httponly=True,
+            samesite="lax",
+        )
     return response
 
 
 def ticket_of(request: Request, base: str) -> str:
-    return request.cookies.get(_cookie_name(base), "")[:256]
+    return request.cookies.get(_cookie_name(base, TICKET), "")[:256]
+
+
+def posted_of(request: Request, base: str) -> str:
+    return request.cookies.get(_cookie_name(base, POSTED), "")[:256]

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from gateway.admin.api.calls import form_of
 from gateway.admin.api.login.browser import query_of
 from gateway.admin.api.login.limits import as_page, base_of, check_returning, logins_of
-from gateway.admin.api.login.pages import sent_away, ticket_of, without_ticket
+from gateway.admin.api.login.pages import sent_away, ticket_of, with_posted, without_ticket
 from gateway.admin.api.problems import Problem
 from gateway.identity.login.asking import LoginOver
 from gateway.identity.saml.parsing import XML_CAP
@@ -57,9 +57,9 @@ async def by_saml(request: Request) -> Response:
     form = await form_of(request, ANSWER_CAP)
     if not form.get("SAMLResponse"):
         raise Problem(400, "SAMLResponse is missing")
-    issuer = request.path_params["issuer"]
-    await logins_of(request).back_by_saml(issuer, form["SAMLResponse"], base_of(request))
-    return sent_away("/login/confirm")
+    issuer, base = request.path_params["issuer"], base_of(request)
+    posted = await logins_of(request).back_by_saml(issuer, form["SAMLResponse"], base)
+    return with_posted(sent_away("/login/confirm"), posted, base)
 
 
 async def saml_metadata(request: Request) -> Response:
