@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from gateway.admin.api.connections import PEER
 from gateway.admin.api.problems import Problem
 from gateway.admin.api.services import Services
-from gateway.admin.api.serving import PEER
 from gateway.declare.orders import Author
 from gateway.declare.rights import Right
 from gateway.identity.refusal import SHOWN

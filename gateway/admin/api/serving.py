@@ -9,20 +9,23 @@ import os
 import socket
 import ssl
 import stat
-import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from gateway.admin.api.connections import (
+    HEAD_SECONDS,
+    UNREAD_SECONDS,
+    Connection,
+    PeerConnection,
+)
 
 BACKLOG = 256
 CONNECTIONS = 512
 GRACE_SECONDS = 3
-PEER = "uid"
-"""On a socket a client's address is `uid:NUMBER`, the user that the kernel says it is, and its
-process."""
 UNIX_PATH_CAP = 107
 """sun_path, less its final zero."""
 
@@ -31,27 +34,11 @@ class ServeFailed(Exception):
     """Nothing could be served there; the text names the place and the cure."""
 
 
-_PEER_CREDENTIALS = struct.Struct("iII")
-"""struct ucred: pid, uid, gid."""
-
-
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the gateway's own affair."""
         yield
-
-
-class _PeerProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """HTTP on a unix socket, which knows who is at the other end (SO_PEERCRED)."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        given = transport.get_extra_info("socket").getsockopt(
-            socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size
-        )
-        pid, uid, _ = _PEER_CREDENTIALS.unpack(given)
-        self.client = (f"{PEER}:{uid}", pid)
 
 
 class Serving:
@@ -76,6 +63,11 @@ class Serving:
         assert not isinstance(self.address, str)
         return self.address[1]
 
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._server.server_state.connections)
+
     async def close(self) -> None:
         """Take no more calls; give those at work 3 seconds to end."""
         self._server.should_exit = True
@@ -91,12 +83,23 @@ async def serve_api(
     port: int = 0,
     ssl: ssl.SSLContext | None = None,
     uds: Path | None = None,
+    head_seconds: float = HEAD_SECONDS,
+    unread_seconds: float = UNREAD_SECONDS,
 ) -> Serving:
-    """Serve until `close()`; returns once it listens. Raises ServeFailed."""
+    """Serve until `close()`; returns once it listens. Raises ServeFailed.
+
+    A client that sends no whole head in `head_seconds`, or reads nothing of its answer for
+    `unread_seconds`, is cut off.
+    """
     bound = await _bound_unix(uds) if uds is not None else _bound_tcp(host, port)
+    protocol = partial(
+        Connection if uds is None else PeerConnection,
+        head_seconds=head_seconds,
+        unread_seconds=unread_seconds,
+    )
     config = uvicorn.Config(
         app,
-        http=AutoHTTPProtocol if uds is None else _PeerProtocol,
+        http=protocol,  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         interface="asgi3",
