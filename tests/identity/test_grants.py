@@ -20,6 +20,7 @@ from gateway.identity.tree import grant_tree
 from gateway.model import Grant, Hop, Identity, Refused
 from gateway.store.grants import StoredGrants
 from gateway.store.sqlite import SqliteDatabase
+from tests.examples import examples
 
 ALICE = Identity("corp", "alice", "Alice")
 
@@ -268,7 +269,7 @@ async def grown(store: SqliteDatabase, steps: Sequence[Step]) -> tuple[Grants, l
     return grants, tree
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, victim=st.integers(0, 30))
 def test_no_child_has_more_or_lives_longer_than_its_parent(
     steps: list[Step], victim: int, tmp_path_factory: pytest.TempPathFactory

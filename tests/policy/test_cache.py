@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.policy.documents import PolicySet, parse
 from gateway.policy.languages.sql.analysis import Analysis, from_plain, to_plain
 from gateway.policy.languages.sql.parse import analyse
+from tests.examples import examples
 
 READ = """policy: p
 rules:
@@ -47,7 +48,7 @@ def told(decision):
     return (decision.verdict, decision.rule, decision.reason, decision.declares, decision.record)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
 async def test_cached_is_fresh(session, asked, found):
     cached = session(READ, parser=Here())

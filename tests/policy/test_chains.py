@@ -18,6 +18,7 @@ from gateway.policy.decide import Where, judge
 from gateway.policy.documents import PolicySet, parse
 from gateway.policy.languages.sql.parse import analyse
 from gateway.policy.matching import scope_of
+from tests.examples import examples
 
 TEXTS = (
     "select id from app.orders",
@@ -156,7 +157,7 @@ ANY_FAMILY = given(
 HOW: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@settings(max_examples=200, **HOW)
+@settings(max_examples=examples(200), **HOW)
 @ANY_FAMILY
 def test_a_child_gets_no_more_than_those_above_it(**family: Any) -> None:
     check_family(**family)
@@ -164,7 +165,7 @@ def test_a_child_gets_no_more_than_those_above_it(**family: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(max_examples=3400, **HOW)
+@settings(max_examples=examples(3400), **HOW)
 @ANY_FAMILY
 def test_ten_thousand_children_get_no_more_than_those_above_them(**family: Any) -> None:
     check_family(**family)

@@ -14,6 +14,7 @@ from gateway.policy.decide import Where, judge
 from gateway.policy.documents import PolicySet, parse
 from gateway.policy.languages.sql.parse import analyse
 from gateway.policy.matching import scope_of
+from tests.examples import examples
 
 ALL = "policy: all\nrules:\n  - {id: all, allow: {sql: {}}}\n"
 READ = 'policy: r\nrules:\n  - {id: r, allow: {sql: {kinds: [read], reads: ["public.*"]}}}\n'
@@ -316,7 +317,7 @@ def document(number, match, found):
     return parse(json.dumps(body), "p.yaml")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(matches, rules), min_size=1, max_size=3),
     st.lists(details, min_size=1, max_size=3),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.policy.languages.sql.parse import analyse
 from gateway.proxy.analyst import Analyst
 from gateway.proxy.shapes import MOST_TEXT, shape_of
+from tests.examples import examples
 
 POLICY = """\
 policy: shapes
@@ -55,7 +56,7 @@ def texts() -> st.SearchStrategy[str]:
     return st.sampled_from(TEMPLATES).flatmap(filled)
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.lists(texts(), min_size=2, max_size=12))
 async def test_a_decision_by_shape_is_the_fresh_decision(asked, session, many: list[str]) -> None:
     warm = session(POLICY, parser=InProcess())

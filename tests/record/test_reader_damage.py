@@ -20,6 +20,7 @@ from gateway.admin.cli.output import Failed, json_text
 from gateway.record.frames import walk
 from gateway.record.places import Unreadable
 from gateway.record.reader import Evidence
+from tests.examples import examples
 from tests.record.recorded_story import Story, opening
 from tests.verify.corpus import Corpus, dump
 
@@ -76,7 +77,7 @@ CHANGES = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(which=st.integers(0, 20), change=CHANGES)
 def test_any_file_may_be_changed_and_reading_only_leaves_out(
     whole: Story, which: int, change: tuple[str, int, bytes]
@@ -110,7 +111,7 @@ FORGED = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(opened=JSON, events=st.lists(FORGED, max_size=4) | JSON, at=st.integers(-1, 50) | JSON)
 def test_frames_that_are_whole_and_lie_do_not_break_the_reader(
     opened: object, events: object, at: object
@@ -138,7 +139,7 @@ def with_footer(file: bytes, footer: object) -> bytes:
     return file[: -(length + 16)] + text + end
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(footer=JSON | st.fixed_dictionaries({"frames": JSON, "sessions": st.lists(
     st.fixed_dictionaries({"session": JSON | st.just("a" * 26), "first": JSON | st.just(0),
                            "last": JSON | st.just(9), "offset": JSON | st.integers(0, 4000),

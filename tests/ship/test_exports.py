@@ -20,6 +20,7 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from gateway.admin.cli.output import visible
 from gateway.ship.exports.asciicast import cast
 from gateway.ship.exports.ocsf import CLASSES, activity_of, event
+from tests.examples import examples
 from tests.ship.activities import SESSION, login, operation
 
 HEADER = {
@@ -90,7 +91,7 @@ TEXT = st.none() | st.text(max_size=20)
 
 
 @given(TEXT, TEXT, TEXT, st.lists(st.text(max_size=9), max_size=4), TEXT)
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 def test_whatever_a_record_holds_the_event_is_sound(
     client: str | None, origin: str | None, reason: str | None, chain: list[str], tag: str | None
 ) -> None:

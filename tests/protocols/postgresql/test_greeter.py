@@ -14,6 +14,7 @@ from gateway.model import Grant, Identity, Refusal, Session, Target
 from gateway.protocols import Cancel, Close, Present, Ready, StartTls, ToClient, WireError
 from gateway.protocols.postgresql import wire
 from gateway.protocols.postgresql.greeter import TOKEN_LIMIT, PostgresGreeter
+from tests.examples import examples
 
 TLS_HELLO = b"\x16\x03\x01\x00\xa5\x01"
 SSL = struct.pack("!II", 8, wire.SSL_REQUEST)
@@ -336,7 +337,7 @@ def test_a_login_rechunked_is_the_login_whole(cuts: list[int]) -> None:
     assert run(plain(), pieces) == plain().receive(LOGIN)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(st.tuples(st.integers(0, len(LOGIN) - 1), st.integers(0, 255)), max_size=6),
     st.integers(1, 40),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.model import Refusal
 from gateway.protocols import WireError
 from gateway.protocols.postgresql import scan, wire
+from tests.examples import examples
 from tests.protocols.postgresql.playbook import (
     BOUND,
     COPY_DONE,
@@ -94,13 +95,13 @@ def test_byte_by_byte_the_same_happens() -> None:
 
 
 @given(st.lists(st.integers(0, 1000), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_cut_anywhere_the_same_happens(cuts: list[int]) -> None:
     assert told(played(cuts)) == WHOLE
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_mutated_input_of_either_side_ends_in_effects_and_nothing_else(data: st.DataObject) -> None:
     play = Play()
     seed = random.Random(data.draw(st.integers(0, 2**32)))
@@ -117,7 +118,7 @@ def test_mutated_input_of_either_side_ends_in_effects_and_nothing_else(data: st.
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_bytes_are_framed_or_refused(data: bytes) -> None:
     for walk in (
         lambda: scan.scan_target(data, 0),

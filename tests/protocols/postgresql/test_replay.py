@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.model import RecordedFrame
 from gateway.protocols.postgresql import wire
 from gateway.protocols.postgresql.replay import replay
+from tests.examples import examples
 
 from .recorded import (
     BOUND,
@@ -477,7 +478,7 @@ def a_session() -> Record:
 SESSION = a_session().frames
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.integers(0, len(SESSION) - 1),
     st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=5),

@@ -24,6 +24,7 @@ from gateway.protocols.postgresql.scram import (
     prepared_password,
 )
 from gateway.protocols.postgresql.signin import PostgresSignin, cancel_request
+from tests.examples import examples
 
 NONCE = bytes(range(18))
 SALT = b"saltsaltsaltsalt"
@@ -496,7 +497,7 @@ def test_a_login_bytewise_is_the_login_whole() -> None:
     assert sum(pieces, []) == whole.receive(ACCEPTED)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.dictionaries(st.integers(0, 150), st.integers(0, 255), max_size=4), st.integers(1, 60))
 def test_a_mutated_target_never_gets_in_without_the_proof(
     change: dict[int, int], size: int
@@ -505,7 +506,7 @@ def test_a_mutated_target_never_gets_in_without_the_proof(
     assert not any(isinstance(effect, Ready) for effect in effects)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=300), st.integers(1, 50))
 def test_any_bytes_mutated_end_in_effects_and_nothing_else(data: bytes, size: int) -> None:
     login = signin()
