@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
+# Several tests at a time; a file's tests stay together, since they share a gateway.
+SPREAD := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check bench format fuzz soak test-cloud check-collection molecule wheel verifier clean help
+.PHONY: demo test lint check bench format fuzz soak test-cloud check-collection molecule wheel verifier clean help
 
 help:  ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,17 +26,19 @@ $(VENV)/.demo: $(STAMP)
 demo: $(VENV)/.demo  ## a person, an orchestrator and its agents on a real PostgreSQL, recorded and verified
 	@$(BIN)/trailgate demo
 
-check: $(STAMP)  ## formatter, linter, types, import laws, fast tests
+lint: $(STAMP)  ## formatter, linter, types, import laws
 	$(BIN)/ruff format --check gateway tests
 	$(BIN)/ruff check gateway tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.drawn_arrows --check
-	$(PYTEST) -q --ignore=tests/soak --ignore=tests/cloud -m 'not live and not slow and not fault'
+
+check: lint  ## formatter, linter, types, import laws, fast tests
+	$(PYTEST) -q $(SPREAD) --ignore=tests/soak --ignore=tests/cloud -m 'not live and not slow and not fault'
 
 test: $(VENV)/.demo  ## all tests but the long ones; installs what they need
 	@tests/install-servers
-	$(PYTEST) -q --ignore=tests/soak --ignore=tests/cloud
+	$(PYTEST) -q $(SPREAD) --durations=60 --durations-min=2 --ignore=tests/soak --ignore=tests/cloud
 
 bench: $(VENV)/.demo  ## the benchmarks: ratios against the direct connection and the peers
 	@tests/install-servers --bench
