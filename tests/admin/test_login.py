@@ -237,6 +237,49 @@ async def test_a_big_answer_is_read_and_a_huge_one_refused(
     assert (await post_saml(browser, huge)).status_code == 413
 
 
+REFUSED_ANSWERS: list[dict[str, object]] = [
+    {"status": "urn:oasis:names:tc:SAML:2.0:status:Requester"},
+    {"audience": "https://elsewhere.example"},
+    {"lasts": -600.0},
+    {"subject": "x" * 5000},
+]
+
+
+@pytest.mark.parametrize("wrong", REFUSED_ANSWERS, ids=lambda wrong: next(iter(wrong)))
+async def test_the_command_hears_that_a_saml_answer_was_refused(
+    world: World, browser: httpx.AsyncClient, wrong: dict[str, object]
+) -> None:
+    cli = Cli(world)
+    request = await saml_request(world, browser, cli)
+    answer = await post_saml(browser, saml_answer(world, request, **wrong))
+    told = parameters(answer)
+    assert answer.headers["location"].startswith(cli.redirect + "?")
+    assert (told["error"], told["state"], told["iss"]) == ("access_denied", cli.state, world.url)
+    assert told["error_description"] and "code" not in told
+    # That login is over: a good answer comes too late.
+    late = await post_saml(browser, saml_answer(world, request, assertion_id="_late"))
+    assert late.status_code == 400
+
+
+async def test_a_refused_saml_answer_ends_no_login_but_its_own(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    request = await saml_request(world, browser, Cli(world))
+    good = saml_answer(world, request)
+    for other in ("", "_never_asked", request[:-1]):
+        forged = saml_answer(world, other, audience="https://elsewhere.example")
+        assert (await post_saml(browser, forged)).status_code == 400
+    for broken in ("", "AAAA", "?", "PGE+"):
+        assert (await post_saml(browser, {"SAMLResponse": broken})).status_code == 400
+    async with world.browser() as alone:
+        assert (await alone.post("/login/saml/corp/acs", data=good)).status_code == 400
+    assert (await post_saml(browser, good)).status_code == 303
+    # Nor one that is proved already.
+    forged = saml_answer(world, request, audience="https://elsewhere.example")
+    assert (await post_saml(browser, forged)).status_code == 400
+    assert (await browser.get("/login/confirm")).status_code == 200
+
+
 # --- terminals without a browser -----------------------------------------------------------------
 
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -283,6 +326,18 @@ async def test_a_terminal_logs_in_by_a_browser_elsewhere(
     assert grant.origin.subject == "00u1" and grant.login["by"] == "device"
     assert (await poll(world, start)).json()["error"] == "invalid_grant"
     assert (await world.get("/api/v1/self", given["access_token"])).status_code == 401
+
+
+async def test_a_terminal_hears_that_a_saml_answer_was_refused(
+    world: World, browser: httpx.AsyncClient
+) -> None:
+    start = await device(world)
+    sent = await claimed(browser, start["user_code"], "corp-saml")
+    packed = base64.b64decode(dict(httpx.URL(sent.headers["location"]).params)["SAMLRequest"])
+    request = zlib.decompress(packed, wbits=-15).decode().partition('ID="')[2].partition('"')[0]
+    wrong = saml_answer(world, request, audience="https://elsewhere.example")
+    assert (await post_saml(browser, wrong)).status_code == 400
+    assert (await poll(world, start)).json()["error"] == "access_denied"
 
 
 async def test_a_terminal_that_is_refused_hears_so(

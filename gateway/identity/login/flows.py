@@ -30,7 +30,13 @@ from gateway.identity.login.relying import (
 )
 from gateway.identity.oidc import Issuers
 from gateway.identity.refusal import refused, shown, unavailable
-from gateway.identity.saml.logins import new_request_id, read_answer, request_url, verified_by
+from gateway.identity.saml.logins import (
+    answers_request,
+    new_request_id,
+    read_answer,
+    request_url,
+    verified_by,
+)
 from gateway.identity.saml.metadata import own_metadata
 from gateway.identity.saml.response import SamlProvider
 from gateway.model import Identity, PendingLogin, Refused
@@ -201,17 +207,39 @@ class Logins:
         provider, now = self._saml.get(issuer), self._grants.now()
         if provider is None:
             raise refused("nobody logs in at that issuer here", f"issuer {shown(issuer)}")
-        assertion, claims = await read_answer(encoded, provider, acs_url(provider, base), now)
+        try:
+            assertion, claims = await read_answer(encoded, provider, acs_url(provider, base), now)
+        except Refused as error:
+            answers = await answers_request(encoded)
+            raise await self._over(error, await self._away_by_saml(answers, issuer)) from error
         seen = token_sha256(assertion.id)
         if not await self._store.first_use(provider.url, seen, assertion.good_until):
             raise refused("the provider's answer was used before: log in again", "replayed")
-        login = await self._live("outside_sha256", token_sha256(assertion.in_response_to))
-        if login is None or login.phase != "away" or login.document.get("issuer") != issuer:
+        login = await self._away_by_saml(assertion.in_response_to, issuer)
+        if login is None:
             raise refused("begin at the gateway: trailgate login", "unsolicited: no such request")
-        verified = verified_by(assertion, claims, provider, self._issuers.names, now)
+        try:
+            verified = verified_by(assertion, claims, provider, self._issuers.names, now)
+        except Refused as error:
+            raise await self._over(error, login) from error
         posted = secrets.token_urlsafe(32)
         await self._proved(login, verified, "away", token_sha256(posted))
         return posted
+
+    async def _away_by_saml(self, request_id: str, issuer: str) -> PendingLogin | None:
+        """The login that waits for an answer to that request."""
+        login = await self._live("outside_sha256", token_sha256(request_id))
+        waits = login is not None and login.phase == "away"
+        return login if waits and login and login.document.get("issuer") == issuer else None
+
+    async def _over(self, error: Refused, login: PendingLogin | None) -> Refused:
+        """End a login whose answer is refused. Nobody vouches for what the answer says it is to;
+        but who knows the id of a request, which cannot be guessed, can end that login, no more."""
+        if login is None or not await self._store.move(
+            replace(login, phase="denied"), old=("away",)
+        ):
+            return error
+        return LoginOver(error, login)
 
     async def _proved(
         self, login: PendingLogin, verified: Verified, old: str, posted: str = ""

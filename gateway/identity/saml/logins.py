@@ -18,7 +18,7 @@ from gateway.identity.handles import token_sha256
 from gateway.identity.login.ports import Verified
 from gateway.identity.names import Names
 from gateway.identity.refusal import refused
-from gateway.identity.saml.parsing import XML_CAP, BadXml, instant
+from gateway.identity.saml.parsing import XML_CAP, BadXml, attribute, instant, parsed
 from gateway.identity.saml.response import TRANSIENT, Assertion, SamlProvider, read_response
 from gateway.model import Identity, Refused
 
@@ -73,6 +73,16 @@ async def read_answer(
         raise _refusal(provider, BadXml("malformed", "not base64")) from None
     except BadXml as error:
         raise _refusal(provider, error) from None
+
+
+async def answers_request(encoded: str) -> str:
+    """What a response that was refused says it answers, unproved; empty: it does not say."""
+    try:
+        data = base64.b64decode("".join(encoded.split()), validate=True)
+        response = await asyncio.to_thread(parsed, data)
+    except (binascii.Error, BadXml):
+        return ""
+    return attribute(response, "InResponseTo")
 
 
 def _refusal(provider: SamlProvider, error: BadXml) -> Refused:

@@ -35,12 +35,17 @@ async def by_code(request: Request) -> Response:
     try:
         await logins_of(request).back_by_code(issuer, ticket, query_of(request), base)
     except LoginOver as error:
-        if error.command is None:
-            raise
-        log.warning("login refused", extra={"cause": str(error)})
-        return without_ticket(_told(error.command, error.refusal, base), base)
+        return _over(error, base)
     # The next page has no code in its address.
     return sent_away("/login/confirm")
+
+
+def _over(error: LoginOver, base: str) -> Response:
+    """To the command that waits, where there is one; else raises what it was."""
+    if error.command is None:
+        raise error
+    log.warning("login refused", extra={"cause": str(error)})
+    return without_ticket(_told(error.command, error.refusal, base), base)
 
 
 def _told(command: Mapping[str, str], refusal: Refusal, base: str) -> Response:
@@ -57,8 +62,11 @@ async def by_saml(request: Request) -> Response:
     form = await form_of(request, ANSWER_CAP)
     if not form.get("SAMLResponse"):
         raise Problem(400, "SAMLResponse is missing")
-    issuer, base = request.path_params["issuer"], base_of(request)
-    posted = await logins_of(request).back_by_saml(issuer, form["SAMLResponse"], base)
+    base, issuer = base_of(request), request.path_params["issuer"]
+    try:
+        posted = await logins_of(request).back_by_saml(issuer, form["SAMLResponse"], base)
+    except LoginOver as error:
+        return _over(error, base)
     return with_posted(sent_away("/login/confirm"), posted, base)
 
 
