@@ -43,6 +43,15 @@ class Rights:
             caller is None or any("*" in one.targets for one in self._giving(caller, right))
         )
 
+    def on_credential(self, caller: Grant | None, right: Right, name: str) -> bool:
+        """Whether a caller has a right on a credential: it needs it on each target that names it,
+        and everywhere for one that none does."""
+        targets = self._objects().targets.values()
+        named = [one.name for one in targets if name in one.credentials]
+        if not named:
+            return self.everywhere(caller, right)
+        return all(self.may(caller, right, target) for target in named)
+
     def _giving(self, caller: Grant, right: Right) -> list[AccessObject]:
         objects = self._objects()
         return [

@@ -16,7 +16,7 @@ from gateway.config.objects import AccessObject, Objects
 from gateway.config.values import ObjectName
 from gateway.declare.rights import Rights
 from gateway.model import Grant, Hop, Identity
-from tests.declare.conftest import CREDENTIAL, World
+from tests.declare.conftest import CREDENTIAL, TARGET, World
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -168,3 +168,32 @@ async def test_the_socket_asks_the_kernel_who_is_there(world: World) -> None:
         )
         assert answer.stdout.startswith("403 "), answer
         assert "for root and the gateway's own user" in answer.stdout
+
+
+async def test_operate_on_one_target_reaches_its_credentials_alone(world: World) -> None:
+    """A credential that another target uses too is not one operator's to change."""
+    for name in ("app", "both", "pay", "loose"):
+        await world.declared(f"credentials/{name}", CREDENTIAL | {"user": name})
+    orders = TARGET | {"credentials": ["app", "both"]}
+    await world.declared("targets/orders", orders)
+    await world.declared("targets/payroll", TARGET | {"credentials": ["pay", "both"]})
+    olga, ada = world.bearer("olga", "operators"), world.bearer("ada", "admins")
+
+    async def seen(headers: dict[str, str]) -> list[str]:
+        answer = await world.anybody.get("/api/v1/vault/credentials", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return [one["name"] for one in answer.json()]
+
+    assert await seen(olga) == ["app"]
+    assert await seen(ada) == ["app", "both", "loose", "pay"]
+    calls = [("GET", "versions"), ("GET", "rotations"), ("POST", "rotate")]
+    for method, what in calls:
+        for name in ("both", "pay", "loose", "none"):
+            path = f"/api/v1/credentials/{name}/{what}"
+            answer = await world.anybody.request(method, path, headers=olga)
+            assert answer.status_code == 404, (path, answer.text)
+        answer = await world.anybody.request(
+            method, f"/api/v1/credentials/app/{what}", headers=olga
+        )
+        # 409: it is hers to rotate, but has no rotation.
+        assert answer.status_code == (409 if method == "POST" else 200), answer.text

@@ -12,20 +12,23 @@ from starlette.routing import Route
 from gateway.admin.api.calls import author_of, caller_with, json_of, services_of
 from gateway.admin.api.problems import Problem
 from gateway.admin.api.services import CredentialDesk
+from gateway.model import Grant
 
+NOT_THERE = "no credential has this name"
 LONGEST_SECONDS = 3650 * 86400.0
 
 
 async def listed(request: Request) -> Response:
     """GET /api/v1/vault/credentials: each with its source and version, none with its secret."""
-    await caller_with(request, "operate")
-    return JSONResponse(list(await _desk(request).listed()))
+    caller = await caller_with(request, "operate")
+    rights, found = services_of(request).rights, await _desk(request).listed()
+    return JSONResponse([o for o in found if rights.on_credential(caller, "operate", o["name"])])
 
 
 async def versions(request: Request) -> Response:
     """GET /api/v1/credentials/NAME/versions: their states and times."""
-    await caller_with(request, "operate")
-    found = await _desk(request).versions(_known(request))
+    name, _ = await _operated(request)
+    found = await _desk(request).versions(name)
     return JSONResponse(list(found))
 
 
@@ -44,7 +47,7 @@ async def drop_secret(request: Request) -> Response:
     name = request.path_params["name"]
     desk = _desk(request)
     if desk.declared(name) is None and not await desk.versions(name):
-        raise Problem(404, "no credential has this name")
+        raise Problem(404, NOT_THERE)
     await desk.drop_secret(name, by)
     return JSONResponse({"name": name})
 
@@ -55,8 +58,8 @@ async def rotate(request: Request) -> Response:
     It answers once sessions sign in with the new secret, or after 8 seconds; `rotations` tells
     what became of it.
     """
-    by = author_of(request, await caller_with(request, "operate")).label
-    name = _known(request)
+    name, caller = await _operated(request)
+    by = author_of(request, caller).label
     asked = await json_of(request, {"max_age", "force"})
     max_age, force = asked.get("max_age"), asked.get("force", False)
     if max_age is not None and (
@@ -70,8 +73,8 @@ async def rotate(request: Request) -> Response:
 
 async def rotations(request: Request) -> Response:
     """GET /api/v1/credentials/NAME/rotations: the latest first."""
-    await caller_with(request, "operate")
-    return JSONResponse(list(await _desk(request).rotations(_known(request))))
+    name, _ = await _operated(request)
+    return JSONResponse(list(await _desk(request).rotations(name)))
 
 
 async def rewrap(request: Request) -> Response:
@@ -91,10 +94,19 @@ def _desk(request: Request) -> CredentialDesk:
     return desk
 
 
+async def _operated(request: Request) -> tuple[str, Grant | None]:
+    """The credential named, and the caller, who may operate on every target that names it.
+    Raises Problem: to others it is not there."""
+    caller, name = await caller_with(request, "operate"), _known(request)
+    if not services_of(request).rights.on_credential(caller, "operate", name):
+        raise Problem(404, NOT_THERE)
+    return name, caller
+
+
 def _known(request: Request) -> str:
     name = str(request.path_params["name"])
     if _desk(request).declared(name) is None:
-        raise Problem(404, "no credential has this name")
+        raise Problem(404, NOT_THERE)
     return name
 
 
