@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from gateway.credentials.rotation.steps import OnStep
 from gateway.data_folder import StartFailed, locked
 from gateway.declare.declarer import Declarer
 from gateway.declare.orders import Rejected
+from gateway.declare.outright import cure_of, delete_declared
 from gateway.declare.rights import Rights
 from gateway.declare.whole import Base
 from gateway.identity.authenticator import TokenAuthenticator
@@ -232,19 +233,23 @@ async def running(
     loopback_api: bool = False,
     watch: Watch | None = None,
     on_step: OnStep | None = None,
+    without: Collection[tuple[str, str]] = (),
 ) -> AsyncIterator[Gateway]:
     """A gateway at work; drained and its record completed at the end. Raises StartFailed.
 
     `policy` takes the place of the settings' policies; `sandbox` observes by the shipped
     agent-sandbox policy where no `policy` is given; `loopback_api` serves the API on a free port
-    of 127.0.0.1; `watch` is told of each decision, `on_step` of each step of a rotation.
+    of 127.0.0.1; `watch` is told of each decision, `on_step` of each step of a rotation;
+    `without`: declared objects, by kind and name, that are deleted before anything is open.
     """
     place = PolicyPlace((policy,) if policy else settings.policies, sandbox and policy is None)
     async with AsyncExitStack() as stack:
         try:
             stack.enter_context(locked(settings.data))
-            parts = await made(settings, objects, place, stack, watch)
+            parts = await made(settings, objects, place, stack, watch, without)
             gateway = Gateway(settings, place, parts)
+            if without:
+                await delete_declared(gateway.declarer, without)
             parts.store.when_changed(lambda topic: gateway.declarer.look_now())
             await stack.enter_async_context(background(gateway.declarer.watch()))
             await stack.enter_async_context(rotations(parts, settings, on_step))
@@ -255,20 +260,23 @@ async def running(
                 f"the policies are wrong:\n{error}", "trailgate policy lint"
             ) from error
         except Rejected as error:
-            raise StartFailed(error.told(), "correct the files, or what they name") from error
+            raise StartFailed(error.told(), cure_of(error)) from error
         except (StoreFailed, VaultFailed, ServeFailed, RecordFailed, ValueError, OSError) as error:
             raise StartFailed(str(error)) from error
         yield gateway
 
 
-def serve(settings: Settings, objects: Objects) -> bool:
-    """Run until SIGTERM or SIGINT; False if the record failed. Raises StartFailed."""
-    return uvloop.run(_serve(settings, objects))
+def serve(settings: Settings, objects: Objects, without: Collection[tuple[str, str]] = ()) -> bool:
+    """Run until SIGTERM or SIGINT; False if the record failed. `without`: as of `running`. Raises
+    StartFailed."""
+    return uvloop.run(_serve(settings, objects, without))
 
 
-async def _serve(settings: Settings, objects: Objects) -> bool:
+async def _serve(
+    settings: Settings, objects: Objects, without: Collection[tuple[str, str]]
+) -> bool:
     loop, signals = asyncio.get_running_loop(), EndSignals()
-    async with running(settings, objects) as gateway:
+    async with running(settings, objects, without=without) as gateway:
         reloads: set[asyncio.Task[bool]] = set()
 
         def reload() -> None:

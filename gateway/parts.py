@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,14 +219,18 @@ async def made(
     place: PolicyPlace,
     stack: AsyncExitStack,
     watch: Watch | None = None,
+    without: Collection[tuple[str, str]] = (),
 ) -> Parts:
-    """Make every part; `stack` ends them in the opposite order. Raises what each of them does."""
+    """Make every part; `stack` ends them in the opposite order. Raises what each of them does.
+
+    `without`: declared objects, by kind and name, that are not put in force.
+    """
     policies = place.load()
     certificate = certificate_of(settings)
     store = await opened(settings.store_place)
     stack.push_async_callback(store.close)
     base = Base(objects, policies)
-    revision, everything = await _everything(settings, base, store)
+    revision, everything = await _everything(settings, base, store, without)
     objects, policies = everything.objects, everything.policies
     vault, sealer = await stack.enter_async_context(opened_vault(settings, store))
     custody = Custody(vault, objects)
@@ -325,11 +329,13 @@ async def _sessions(
     return everywhere
 
 
-async def _everything(settings: Settings, base: Base, store: Database) -> tuple[int, Whole]:
+async def _everything(
+    settings: Settings, base: Base, store: Database, without: Collection[tuple[str, str]]
+) -> tuple[int, Whole]:
     """Files and store together. Raises Rejected."""
     revision, stored = await StoredObjects(store).everything()
-    closed = closed_to_objects(settings)
-    return revision, await asyncio.to_thread(whole, base, documents_of(stored), closed)
+    kept = {key: one for key, one in documents_of(stored).items() if key not in without}
+    return revision, await asyncio.to_thread(whole, base, kept, closed_to_objects(settings))
 
 
 def closed_to_objects(settings: Settings) -> tuple[Path, ...]:

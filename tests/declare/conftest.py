@@ -96,11 +96,12 @@ class Place:
     issuer: EmbeddedIssuer
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[World]:
+    async def running(self, *without: tuple[str, str]) -> AsyncIterator[World]:
         settings, _ = load_settings(self.folder / "trailgate.yaml")
         objects, _ = load_objects(settings.objects)
         async with AsyncExitStack() as stack:
-            gateway = await stack.enter_async_context(running(settings, objects, loopback_api=True))
+            started = running(settings, objects, loopback_api=True, without=without)
+            gateway = await stack.enter_async_context(started)
             transport = httpx.AsyncHTTPTransport(uds=str(settings.data / "admin.sock"))
             admin = httpx.AsyncClient(base_url="http://gateway", transport=transport, timeout=30)
             anybody = httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=30)

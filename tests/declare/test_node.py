@@ -68,3 +68,36 @@ async def test_a_gateway_without_recipients_in_files_starts_by_those_declared(
     (place.folder / "objects.yaml").write_text(text.partition("---\n")[2])
     async with place.running() as world:
         assert list(world.gateway.objects.recipients) == ["second"]
+
+
+async def test_declared_objects_that_stop_a_start_can_be_deleted_by_it(place: Place) -> None:
+    """Two of them, each of which would keep the other from being deleted alone."""
+    files = [place.folder.parent / f"{place.folder.name}-{number}.pem" for number in (1, 2)]
+    try:
+        async with place.running() as world:
+            await world.declared("credentials/app", CREDENTIAL)
+            await world.declared("targets/sound", TARGET)
+            for number, file in enumerate(files):
+                file.write_text("-----BEGIN CERTIFICATE-----")
+                target = {**TARGET, "tls": {"ca_path": str(file)}}
+                await world.declared(f"targets/bad{number}", target)
+            before = world.gateway.declarer.revision
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+    with pytest.raises(StartFailed, match="is not a file") as failed:
+        async with place.running():
+            pass
+    assert failed.value.cure.endswith("trailgate serve --delete target/bad0 --delete target/bad1")
+    with pytest.raises(StartFailed, match="target bad1"):
+        async with place.running(("target", "bad0")):
+            pass
+    with pytest.raises(StartFailed, match="there is no target nothing"):
+        async with place.running(("target", "bad0"), ("target", "bad1"), ("target", "nothing")):
+            pass
+    async with place.running(("target", "bad0"), ("target", "bad1")) as world:
+        assert await world.names("targets") == ["sound"]
+        assert world.gateway.port_of("sound")
+        assert world.gateway.declarer.revision == before + 2
+    async with place.running() as world:
+        assert await world.names("targets") == ["sound"]
