@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.store.database import Connection, Database, Row, one
+from gateway.store.database import Connection, Database, Row
 
 OBJECTS = "objects"
 """The topic of their changes."""
+AT_ONCE = 500
+"""Objects of one statement; databases bound the values of one at 32,766 and more."""
 Action = Literal["create", "update", "delete"]
 REVISION = "SELECT coalesce(max(sequence), 0) AS revision FROM object_changes"
 
@@ -69,7 +71,8 @@ class StoredObjects:
     async def write(
         self, edits: Sequence[Edit], *, by: str, at: float, revision: int
     ) -> tuple[int, tuple[StoredObject, ...]] | None:
-        """Make all edits in one transaction, if nobody changed anything since `revision`.
+        """Make all edits, each of another object, in one transaction, if nobody changed anything
+        since `revision`.
 
         The new revision and the objects written; None, and nothing is done, if somebody did.
         """
@@ -78,8 +81,10 @@ class StoredObjects:
             if _revision(connection) != revision:
                 return None
             connection.notify(OBJECTS)
-            found = [_written(connection, edit, by, at) for edit in edits]
-            return _revision(connection), tuple(one for one in found if one is not None)
+            found: list[StoredObject] = []
+            for start in range(0, len(edits), AT_ONCE):
+                found += _written(connection, edits[start : start + AT_ONCE], by, at)
+            return _revision(connection), tuple(found)
 
         return await self._database.write(work)
 
@@ -93,39 +98,59 @@ def _from_row(row: Row) -> StoredObject:
     return StoredObject(**row)
 
 
-def _written(connection: Connection, edit: Edit, by: str, at: float) -> StoredObject | None:
-    named = {"kind": edit.kind, "name": edit.name}
-    (last,) = connection.execute(
-        "SELECT coalesce(max(version), 0) AS version FROM object_changes"
-        " WHERE kind = :kind AND name = :name",
-        named,
+def _written(
+    connection: Connection, edits: Sequence[Edit], by: str, at: float
+) -> list[StoredObject]:
+    """Make these edits, by a few statements for all of them: to a server each is a round trip."""
+    places, keys = _keys(edits)
+    known = connection.execute(
+        "SELECT kind, name, max(version) AS version FROM object_changes"
+        f" WHERE (kind, name) IN ({places}) GROUP BY kind, name",
+        keys,
     )
-    there = one(
-        connection.execute(
-            "SELECT 1 AS one FROM objects WHERE kind = :kind AND name = :name", named
+    versions = {(row["kind"], row["name"]): int(row["version"]) for row in known}
+    gone = connection.execute(
+        f"DELETE FROM objects WHERE (kind, name) IN ({places}) RETURNING kind, name", keys
+    )
+    there = {(row["kind"], row["name"]) for row in gone}
+    changes, kept = [], []
+    for edit in edits:
+        key = edit.kind, edit.name
+        action: Action = (
+            "delete" if edit.document is None else "update" if key in there else "create"
         )
-    )
-    action: Action = "delete" if edit.document is None else "update" if there else "create"
-    values = {
-        **named,
-        "version": last["version"] + 1,
-        "managed_by": edit.managed_by,
-        "changed_by": by,
-        "changed_at": at,
-    }
-    connection.execute("DELETE FROM objects WHERE kind = :kind AND name = :name", named)
-    if edit.document is not None:
-        values["document"] = edit.document
-        connection.execute(
-            "INSERT INTO objects (kind, name, document, version, managed_by, changed_by,"
-            " changed_at) VALUES (:kind, :name, :document, :version, :managed_by, :changed_by,"
-            " :changed_at)",
-            values,
-        )
-    connection.execute(
-        "INSERT INTO object_changes (kind, name, version, action, managed_by, changed_by,"
-        " changed_at) VALUES (:kind, :name, :version, :action, :managed_by, :changed_by,"
-        " :changed_at)",
-        {**{key: value for key, value in values.items() if key != "document"}, "action": action},
-    )
-    return _from_row(values) if edit.document is not None else None
+        change = {
+            "kind": edit.kind,
+            "name": edit.name,
+            "version": versions.get(key, 0) + 1,
+            "managed_by": edit.managed_by,
+            "changed_by": by,
+            "changed_at": at,
+        }
+        changes.append({**change, "action": action})
+        if edit.document is not None:
+            kept.append({**change, "document": edit.document})
+    _insert(connection, "objects", kept)
+    _insert(connection, "object_changes", changes)
+    return [_from_row(row) for row in kept]
+
+
+def _keys(edits: Sequence[Edit]) -> tuple[str, dict[str, object]]:
+    """For `(kind, name) IN ({places})`."""
+    values: dict[str, object] = {}
+    for index, edit in enumerate(edits):
+        values |= {f"kind{index}": edit.kind, f"name{index}": edit.name}
+    places = ", ".join(f"(:kind{index}, :name{index})" for index in range(len(edits)))
+    return f"VALUES {places}", values
+
+
+def _insert(connection: Connection, table: str, rows: Sequence[Row]) -> None:
+    if not rows:
+        return
+    columns, places = list(rows[0]), []
+    values: dict[str, object] = {}
+    for index, row in enumerate(rows):
+        values |= {f"{column}{index}": row[column] for column in columns}
+        places.append("(" + ", ".join(f":{column}{index}" for column in columns) + ")")
+    told = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join(places)}"
+    connection.execute(told, values)
