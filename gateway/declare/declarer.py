@@ -66,14 +66,23 @@ class Declarer:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    async def shown(self, kind: str | None = None) -> list[Shown]:
-        """The objects of a kind (None: of all), by kind and name. Raises StoreFailed."""
+    async def shown(self, kind: str | None = None, name: str | None = None) -> list[Shown]:
+        """The objects of a kind and a name (None: of all), by both. Raises StoreFailed."""
         _, stored = await self._store.everything()
-        documents = documents_of(stored)
-        found = [*self.base.shown()]
-        found += [_shown(one, documents[one.kind, one.name]) for one in stored]
-        wanted = (one for one in found if kind in (None, one.kind))
-        return sorted(wanted, key=lambda one: (one.kind, one.name))
+        # Thousands take a while, in which sessions go on.
+        return await asyncio.to_thread(self._shown_of, stored, kind, name)
+
+    def _shown_of(
+        self, stored: Iterable[StoredObject], kind: str | None, name: str | None
+    ) -> list[Shown]:
+        def asked(one: Shown | StoredObject) -> bool:
+            return kind in (None, one.kind) and name in (None, one.name)
+
+        kept = [one for one in stored if asked(one)]
+        documents = documents_of(kept)
+        found = [one for one in self.base.shown() if asked(one)]
+        found += [_shown(one, documents[one.kind, one.name]) for one in kept]
+        return sorted(found, key=lambda one: (one.kind, one.name))
 
     # --- writing ---------------------------------------------------------------------------------
 

@@ -4,6 +4,9 @@ that cannot be written."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
 import pytest
 
 from gateway.app import StartFailed
@@ -70,21 +73,23 @@ async def test_a_gateway_without_recipients_in_files_starts_by_those_declared(
         assert list(world.gateway.objects.recipients) == ["second"]
 
 
+async def with_two_that_stop_a_start(place: Place) -> int:
+    """Each would keep the other from being deleted alone; the revision with them."""
+    file = place.folder / "elsewhere" / "ca.pem"
+    file.parent.mkdir()
+    file.write_text("-----BEGIN CERTIFICATE-----")
+    async with place.running() as world:
+        await world.declared("credentials/app", CREDENTIAL)
+        await world.declared("targets/sound", TARGET)
+        for name in ("bad0", "bad1"):
+            await world.declared(f"targets/{name}", {**TARGET, "tls": {"ca_path": str(file)}})
+        revision = world.gateway.declarer.revision
+    file.unlink()
+    return revision
+
+
 async def test_declared_objects_that_stop_a_start_can_be_deleted_by_it(place: Place) -> None:
-    """Two of them, each of which would keep the other from being deleted alone."""
-    files = [place.folder.parent / f"{place.folder.name}-{number}.pem" for number in (1, 2)]
-    try:
-        async with place.running() as world:
-            await world.declared("credentials/app", CREDENTIAL)
-            await world.declared("targets/sound", TARGET)
-            for number, file in enumerate(files):
-                file.write_text("-----BEGIN CERTIFICATE-----")
-                target = {**TARGET, "tls": {"ca_path": str(file)}}
-                await world.declared(f"targets/bad{number}", target)
-            before = world.gateway.declarer.revision
-    finally:
-        for file in files:
-            file.unlink(missing_ok=True)
+    before = await with_two_that_stop_a_start(place)
     with pytest.raises(StartFailed, match="is not a file") as failed:
         async with place.running():
             pass
@@ -95,9 +100,40 @@ async def test_declared_objects_that_stop_a_start_can_be_deleted_by_it(place: Pl
     with pytest.raises(StartFailed, match="there is no target nothing"):
         async with place.running(("target", "bad0"), ("target", "bad1"), ("target", "nothing")):
             pass
+    # What another one needs is not taken from under it.
+    with pytest.raises(StartFailed, match="no credential 'app'"):
+        async with place.running(("target", "bad0"), ("target", "bad1"), ("credential", "app")):
+            pass
     async with place.running(("target", "bad0"), ("target", "bad1")) as world:
         assert await world.names("targets") == ["sound"]
         assert world.gateway.port_of("sound")
         assert world.gateway.declarer.revision == before + 2
+    async with place.running() as world:
+        assert await world.names("targets") == ["sound"]
+
+
+async def test_the_command_that_serves_deletes_them_too(place: Place) -> None:
+    await with_two_that_stop_a_start(place)
+    serve = [sys.executable, "-m", "gateway", "serve", "--config", "trailgate.yaml"]
+
+    async def told(*more: str) -> tuple[int | None, str]:
+        child = await asyncio.create_subprocess_exec(
+            *serve, *more, cwd=place.folder, stderr=asyncio.subprocess.PIPE
+        )
+        assert child.stderr is not None
+        text = b""
+        async for line in child.stderr:
+            text += line
+            if b'"message": "ready"' in line:
+                child.terminate()
+        return await child.wait(), text.decode()
+
+    status, text = await told()
+    assert status == 2 and "--delete target/bad0 --delete target/bad1" in text
+    for wrong in ("target", "target/", "nonsense/bad0"):
+        status, text = await told("--delete", wrong)
+        assert status == 2 and "Traceback" not in text, text
+    status, text = await told("--delete", "target/bad0", "--delete", "targets/bad1")
+    assert status == 0 and text.count("deleted at the start") == 2, text
     async with place.running() as world:
         assert await world.names("targets") == ["sound"]

@@ -78,9 +78,8 @@ async def get_object(request: Request) -> Response:
     await caller_with(request, "admin", "audit")
     query_of(request, set())
     kind, name = _named(request)
-    for one in await _declarer(request).shown(kind):
-        if one.name == name:
-            return _with_etag(object_document(one), one)
+    for one in await _declarer(request).shown(kind, name):
+        return _with_etag(object_document(one), one)
     raise Problem(404, f"there is no {kind} {name}")
 
 

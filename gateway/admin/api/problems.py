@@ -73,7 +73,10 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 async def on_store_failed(request: Request, error: Exception) -> Response:
     log.error("api call failed", extra={"path": request.url.path, "cause": str(error)})
-    return problem_response(503, "the gateway's store does not answer; try again")
+    told = "the gateway's store does not answer; "
+    if request.method not in ("GET", "HEAD"):
+        told += "the change may be done all the same: see what is there, and "
+    return problem_response(503, told + "try again")
 
 
 async def on_vault_failed(request: Request, error: Exception) -> Response:
