@@ -221,17 +221,15 @@ async def made(
     watch: Watch | None = None,
     without: Collection[tuple[str, str]] = (),
 ) -> Parts:
-    """Make every part; `stack` ends them in the opposite order. Raises what each of them does.
-
-    `without`: declared objects, by kind and name, that are not put in force.
-    """
+    """Make every part, of all objects but `without`; `stack` ends them in the opposite order.
+    Raises what each of them does."""
     policies = place.load()
     certificate = certificate_of(settings)
     store = await opened(settings.store_place)
     stack.push_async_callback(store.close)
     base = Base(objects, policies)
-    revision, everything = await _everything(settings, base, store, without)
-    objects, policies = everything.objects, everything.policies
+    revision, in_force = await _everything(settings, base, store, without)
+    objects, policies = in_force.objects, in_force.policies
     vault, sealer = await stack.enter_async_context(opened_vault(settings, store))
     custody = Custody(vault, objects)
     retention = retention_of(objects)
