@@ -20,7 +20,7 @@ from gateway.config import IssuerObject, Objects, Settings
 from gateway.config.key_sets import JwksObject
 from gateway.credentials.sealer import Sealer
 from gateway.custody import Custody, opened_vault
-from gateway.declare.whole import Base, Whole, documents_of, whole
+from gateway.declare.whole import Base, documents_of, whole
 from gateway.directory import LiveSessions, Targets
 from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
 from gateway.identity.assertions import AGENTS_ISSUER, AgentAssertions
@@ -221,15 +221,13 @@ async def made(
     watch: Watch | None = None,
     without: Collection[tuple[str, str]] = (),
 ) -> Parts:
-    """Make every part, of all objects but `without`; `stack` ends them in the opposite order.
-    Raises what each of them does."""
+    """Make every part; `stack` ends them in the opposite order. Raises what each of them does."""
     policies = place.load()
     certificate = certificate_of(settings)
     store = await opened(settings.store_place)
     stack.push_async_callback(store.close)
     base = Base(objects, policies)
-    revision, in_force = await _everything(settings, base, store, without)
-    objects, policies = in_force.objects, in_force.policies
+    revision, objects, policies = await _everything(settings, base, store, without)
     vault, sealer = await stack.enter_async_context(opened_vault(settings, store))
     custody = Custody(vault, objects)
     retention = retention_of(objects)
@@ -329,11 +327,12 @@ async def _sessions(
 
 async def _everything(
     settings: Settings, base: Base, store: Database, without: Collection[tuple[str, str]]
-) -> tuple[int, Whole]:
-    """Files and store together. Raises Rejected."""
+) -> tuple[int, Objects, PolicySet]:
+    """Files and store together, less what is to go. Raises Rejected."""
     revision, stored = await StoredObjects(store).everything()
     kept = {key: one for key, one in documents_of(stored).items() if key not in without}
-    return revision, await asyncio.to_thread(whole, base, kept, closed_to_objects(settings))
+    found = await asyncio.to_thread(whole, base, kept, closed_to_objects(settings))
+    return revision, found.objects, found.policies
 
 
 def closed_to_objects(settings: Settings) -> tuple[Path, ...]:
