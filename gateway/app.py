@@ -29,11 +29,11 @@ from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import Grants
 from gateway.in_force import Doors, InForce
 from gateway.model import RecordFailed, Refused
+from gateway.own_files import closed_to_objects
 from gateway.parts import (
     Parts,
     PolicyPlace,
     background,
-    closed_to_objects,
     made,
     server_tls,
 )

@@ -34,6 +34,7 @@ from gateway.identity.signing import KeyFile, SigningKeys
 from gateway.keeping import Keeping, retention_of
 from gateway.model import Level
 from gateway.nodes import NodeSessions
+from gateway.own_files import closed_to_objects
 from gateway.policy.documents import PolicySet
 from gateway.protocols import discover
 from gateway.providers import SealedTokens, providers_of
@@ -333,16 +334,6 @@ async def _everything(
     kept = {key: one for key, one in documents_of(stored).items() if key not in without}
     found = await asyncio.to_thread(whole, base, kept, closed_to_objects(settings))
     return revision, found.objects, found.policies
-
-
-def closed_to_objects(settings: Settings) -> tuple[Path, ...]:
-    """Where the gateway's own keys lie: no object may have them read as a secret."""
-    own = [settings.data, settings.store_place, settings.tls.key_path, settings.file]
-    own.append(settings.master_key.token_path)
-    for source in (settings.master_key_source, *settings.master_key.previous):
-        if source.kind == "file":
-            own.append(Path(source.name))
-    return tuple(path.resolve() for path in own if isinstance(path, Path))
 
 
 def _not_rotated(cause: str) -> None:

@@ -60,6 +60,9 @@ class DocumentReader(Reader):
         if any(real.is_relative_to(folder) for folder in self._closed):
             cure = "keep what objects name in a folder of its own"
             return self.wrong(node, f"{at}: the gateway's own files are not for objects", cure)
+        if real.exists() and not real.is_file():
+            # A pipe would be waited for, a device might have no end.
+            return self.wrong(node, f"{at}: {path} is no regular file", "name a file")
         return path
 
     def _node(self, value: Any, pointer: str, depth: int) -> yaml.Node:

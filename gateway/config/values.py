@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -243,12 +243,17 @@ class StatePlace:
     """Where state is kept: a file, or a server by its URI, which may hold a password."""
 
     place: Path | Dsn
+    source: Path | None = None
+    """The file that the URI stands in."""
 
     @classmethod
     def from_node(cls, reader: Reader, node: yaml.Node, at: str) -> Any:
         if isinstance(node, yaml.MappingNode):
             secret = Secret.from_node(reader, node, at)
-            return BAD if secret is BAD else cls._dsn(reader, node, secret.value, at)
+            made = BAD if secret is BAD else cls._dsn(reader, node, secret.value, at)
+            if made is BAD or not secret.source.startswith("file:"):
+                return made
+            return replace(made, source=reader.located(node, secret.source[5:], at))
         text = reader.value(node, str, at)
         if text is BAD:
             return BAD

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.config import load_settings
+from gateway.own_files import closed_to_objects
 from gateway.record.history import read_history
 from gateway.record.places import Reach, find_places
 from gateway.record.reader import Evidence
@@ -80,10 +83,41 @@ async def test_no_object_reads_the_gateways_own_files(world: World) -> None:
         world.folder / "link" / "master.key",
         data / ".." / "data" / "state.sqlite",
         world.folder / "trailgate.yaml",
+        Path("/proc/self/environ"),
+        Path("/proc/thread-self/root/proc/self/environ"),
+        Path.home() / ".aws" / "credentials",
+        Path.home() / ".pgpass",
     ):
         answer = await world.put("credentials/c", {"user": "a", "secret": {"from": f"file:{path}"}})
         assert answer.status_code == 422
         assert "the gateway's own files" in answer.json()["errors"][0]["detail"]
+
+
+async def test_what_is_no_file_is_neither_waited_for_nor_read(world: World) -> None:
+    pipe = world.folder / "pipe"
+    os.mkfifo(pipe)
+    async with asyncio.timeout(30):
+        for path in (pipe, Path("/dev/zero"), world.folder):
+            source = {"from": f"file:{path}"}
+            answer = await world.put("credentials/c", {"user": "a", "secret": source})
+            assert answer.status_code == 422
+            assert "no regular file" in answer.json()["errors"][0]["detail"]
+        assert (await world.put("credentials/app", CREDENTIAL)).status_code == 201
+
+
+def test_files_that_prove_the_gateway_to_others_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "dsn").write_text("postgresql://app:pw@127.0.0.1/state")
+    (tmp_path / "trailgate.yaml").write_text(
+        f"data: {tmp_path}/data\n"
+        'store: {from: "file:dsn"}\n'
+        'master_key: {key: "systemd-credential:master"}\n'
+    )
+    settings, _ = load_settings(tmp_path / "trailgate.yaml")
+    env = {"CREDENTIALS_DIRECTORY": f"{tmp_path}/credentials", "PGPASSFILE": f"{tmp_path}/pass"}
+    closed = closed_to_objects(settings, env)
+    for name in ("dsn", "credentials/master", "pass", "data", "trailgate.yaml"):
+        assert tmp_path / name in closed, name
+    assert tmp_path / "credentials" not in closed, "targets' secrets are there"
 
 
 async def test_of_two_writers_with_one_tag_one_wins(world: World) -> None:
