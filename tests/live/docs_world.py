@@ -105,6 +105,7 @@ class World:
             "/run/secrets/orders": str(self.folder / "etc" / "secret"),
             "/mnt/lake": str(self.folder / "lake"),
             "/mnt/evidence": str(self.folder / "mnt" / "evidence"),
+            "/mnt/keys": str(self.folder / "mnt" / "keys"),
             "https://minio.example:9000": self.environment["AWS_ENDPOINT_URL"],
             " p.yaml": f" {self.folder}/etc/policies/read-only.yaml",
             ". .venv/bin/activate": f". {sys.prefix}/bin/activate",

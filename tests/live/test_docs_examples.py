@@ -56,7 +56,7 @@ def buckets() -> Iterator[dict[str, str]]:
         aws_secret_access_key="test",
     )
     for bucket in ("trailgate-evidence", "trailgate-keys"):
-        client.create_bucket(Bucket=bucket)
+        client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     yield {**keys, "AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1"}
     server.stop()
@@ -195,8 +195,14 @@ def test_demo_stays_up_until_it_is_interrupted(world: World) -> None:
 
 
 def test_doctor_checks_what_is_documented(world: World) -> None:
-    config = world.folder / "etc" / "trailgate.yaml"
-    with (world.folder / "etc" / "objects.yaml").open("a") as file:
+    etc = world.folder / "etc"
+    config = etc / "locked.yaml"
+    config.write_text(
+        (etc / "trailgate.yaml").read_text()
+        + "evidence: {to: 's3://trailgate-evidence/prod', keys: 's3://trailgate-keys/prod',"
+        " lock: {mode: compliance, days: 400, keys_days: 7}}\n"
+    )
+    with (etc / "objects.yaml").open("a") as file:
         file.write("---\nissuer: corp\nurl: https://127.0.0.1:1\naudience: trailgate\n")
     done = world.sh(f"trailgate doctor --config {config} -o json")
     assert done.returncode == 1
@@ -206,7 +212,10 @@ def test_doctor_checks_what_is_documented(world: World) -> None:
     states = {one["check"]: one["state"] for one in found}
     wrong = {check for check, state in states.items() if state not in ("ok", "note")}
     assert wrong == {"issuers"}, found
-    assert states["targets"] == states["gateway"] == "ok"
+    assert states["gateway"] == states["lock"] == "ok"
+    targets = {one["state"]: one["detail"] for one in found if one["check"] == "targets"}
+    assert "let us in" in targets.pop("ok")
+    assert all("is in the vault" in detail for detail in targets.values()), found
 
 
 def test_a_chain_is_seen_by_the_auditor(world: World, tried: Gateway) -> None:
