@@ -221,6 +221,18 @@ def test_what_was_done_to_a_lake_is_named(stage: Stage, what: str) -> None:
     assert all(one["object"].startswith("lake") for one in document["defects"])
 
 
+def test_a_lake_that_says_that_it_is_older_than_its_rows_is_not_believed(stage: Stage) -> None:
+    lake = stage.copy("older")
+    rewritten(
+        next((lake / "datastore_activity").rglob("*.parquet")), set_at("unmapped.verdict", "hold")
+    )
+    mark = json.loads((lake / "trailgate-lake").read_bytes())
+    (lake / "trailgate-lake").write_text(json.dumps({**mark, "logs": {}}))
+    document = stage.verify(lake)
+    assert not document["ok"]
+    assert any("ended after the lake was built" in text for text in document["unresolved"])
+
+
 def test_a_file_that_is_gone_or_tells_other_leaves(stage: Stage) -> None:
     lake = stage.copy("gone")
     next((lake / "authentication").rglob("*.parquet")).unlink()
