@@ -136,6 +136,10 @@ WRONG_OBJECTS = [
     ([ISSUER + "kind: ldap\n"], "4:7: issuer corp.kind: 'ldap' is not one of its words"),
     ([ISSUER + "kind: saml\n"], "1:1: issuer corp: how the provider signs is not said"),
     (
+        [ISSUER.replace("https://id.example.com", "trailgate:local") + "kind: saml\n"],
+        "2:6: issuer corp.url: trailgate: is for issuers of the gateway's own",
+    ),
+    (
         [ISSUER + "kind: saml\nmetadata_path: empty\n"],
         "5:16: issuer corp.metadata_path: ",
     ),

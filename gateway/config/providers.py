@@ -12,6 +12,7 @@ from gateway.identity.saml.metadata import BadMetadata, read_certificates, read_
 if TYPE_CHECKING:
     from gateway.config.references import Written
 
+OWN_ISSUERS = "trailgate:"
 OIDC_ONLY = ("client_id", "client_secret", "redirect")
 SAML_ONLY = ("metadata_path", "sso_url", "certificate_path")
 LONGEST_SESSION = 30 * 86400.0
@@ -20,6 +21,10 @@ LONGEST_SESSION = 30 * 86400.0
 def check_login(one: Written) -> None:
     """Note each mistake of an issuer's settings for logins, at its place."""
     at, issuer = f"issuer {one.name}", one.value
+    if issuer.url.startswith(OWN_ISSUERS):
+        # An entity id may be any URI: it must not be whom the gateway itself vouches for.
+        message = f"{at}.url: {OWN_ISSUERS} is for issuers of the gateway's own"
+        one.reader.wrong(one.at("url"), message, "write the provider's entity id")
     if not 60 <= issuer.session_seconds <= LONGEST_SESSION:
         cure = "write 60 to 2592000"
         one.reader.wrong(one.at("session_seconds"), f"{at}.session_seconds is out of bounds", cure)

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.identity.handles import token_sha256
 from gateway.identity.login.flows import CAP_OF_CLIENT, csrf_of
-from gateway.identity.login.throttle import ADDRESSES, Throttle, network_of
+from gateway.identity.login.throttle import ADDRESSES, LoginLimits, Throttle, network_of
 from tests.admin.login_world import (
     CLIENT,
     REDIRECT,
@@ -514,6 +514,14 @@ async def test_a_flood_of_answers_is_not_read(world: World) -> None:
         path = "/login/saml/corp-saml/acs"
         said = [(await client.post(path, data={"a": "b"})).status_code for _ in range(305)]
     assert said[:300] == [400] * 300 and said[-1] == 429
+
+
+def test_right_codes_cost_no_tries() -> None:
+    limits = LoginLimits(now=lambda: 0.0)
+    for _ in range(50):
+        assert limits.wrong_codes.allows("a") and limits.all_wrong_codes.allows("")
+        limits.code_was_right("a")
+    assert [limits.wrong_codes.allows("a") for _ in range(11)] == [True] * 10 + [False]
 
 
 async def test_logins_that_are_begun_and_left_are_capped(

@@ -40,6 +40,12 @@ class Throttle:
         """True if one is left; none is taken."""
         return self._left_of(who) >= 1
 
+    def give_back(self, who: str) -> None:
+        """What was taken was not needed."""
+        if who in self._left:
+            left, at = self._left[who]
+            self._left[who] = (min(self._burst, left + 1), at)
+
     def _left_of(self, who: str) -> float:
         now = self._now()
         left, at = self._left.get(who, (self._burst, now))
@@ -56,6 +62,11 @@ class LoginLimits:
         self.all_wrong_codes = Throttle(per_minute=60, burst=120, now=now)
         self.redeem = Throttle(per_minute=600, burst=600, now=now)
         self.returning = Throttle(per_minute=300, burst=300, now=now)
+
+    def code_was_right(self, who: str) -> None:
+        """Or was not looked at."""
+        self.wrong_codes.give_back(who)
+        self.all_wrong_codes.give_back("")
 
 
 def network_of(address: str) -> str:

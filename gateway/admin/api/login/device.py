@@ -54,16 +54,17 @@ async def typed(request: Request) -> Response:
     logins, form, base = logins_of(request), await form_of(request), base_of(request)
     limits, client = limits_of(request), client_of(request)
     check_begin(request)
-    if not limits.wrong_codes.has(client) or not limits.all_wrong_codes.has(""):
+    # Taken beforehand: else many tries at once would all find one left.
+    if not limits.wrong_codes.allows(client) or not limits.all_wrong_codes.allows(""):
         raise Problem(429, "too many wrong codes: wait a minute")
     try:
         sent = await logins.claim_device(form.get("user_code", ""), form.get("issuer", ""), base)
     except Refused as refused:
         if refused.refusal.kind == "unavailable":
+            limits.code_was_right(client)
             raise
-        limits.wrong_codes.allows(client)
-        limits.all_wrong_codes.allows("")
         return code_page(logins.providers, refused.refusal.reason, 400)
+    limits.code_was_right(client)
     return with_ticket(sent_away(sent.url), sent.ticket, base)
 
 
