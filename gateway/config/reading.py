@@ -166,7 +166,8 @@ class Reader:
                 return content.decode("utf-8")
             self._unreadable(f"the file is over {FILE_CAP >> 20} MiB", "split it into several")
         except OSError as error:
-            cure = "name a file that this user may read"
+            missing = isinstance(error, FileNotFoundError)
+            cure = "name a file that is there" if missing else "let this user read it"
             self._unreadable(f"cannot be read: {error.strerror}", cure)
         except UnicodeDecodeError as error:
             before = content[: error.start].split(b"\n")

@@ -46,6 +46,12 @@ def test_its_settings_are_the_defaults_but_for_what_must_be_said(folder: Path) -
             assert getattr(settings, item.name) == getattr(bare, item.name), item.name
 
 
+def test_the_master_key_that_it_makes_is_the_one_in_force(folder: Path) -> None:
+    settings, _ = load_settings(folder / "trailgate.yaml")
+    assert Path(settings.master_key_source.name) == folder / "master.key"
+    assert (folder / "master.key").stat().st_mode & 0o777 == 0o600
+
+
 def test_every_setting_stands_there_with_its_meaning(folder: Path) -> None:
     text = (folder / "trailgate.yaml").read_text()
     for item in dataclasses.fields(Settings):

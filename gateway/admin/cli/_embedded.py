@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -21,6 +22,7 @@ from gateway.config import (
     RecipientObject,
     Settings,
 )
+from gateway.credentials.master import make_key_file
 from gateway.record.recipients import make_recipient
 
 
@@ -40,6 +42,16 @@ def embedded_settings(data: Path, node: str, *, drain_seconds: float = 2.0) -> S
         evidence=EvidenceSettings(),
         limits=LimitSettings(drain_seconds=drain_seconds),
     )
+
+
+def master_key(data: Path) -> None:
+    """DATA/master.key of a new folder: of one that it makes itself, the gateway warns.
+
+    Beside a store there is one, or it is lost, which the gateway must see. Raises OSError.
+    """
+    if not (data / "state.sqlite").exists():
+        with suppress(FileExistsError):
+            make_key_file(data / "master.key")
 
 
 def auditor(data: Path) -> RecipientObject:

@@ -17,8 +17,11 @@ _DONE = {"create": "created", "update": "changed", "delete": "deleted", "none": 
 
 
 @click.command(
-    epilog="Example: trailgate apply -f objects/ --set shop --prune --data ./data  "
-    "Exit: 0 done, 1 refused, 2 could not be done."
+    epilog="""\b
+Example:
+  trailgate apply -f objects/ --set shop --prune --data ./data
+
+Exit codes: 0 done, 1 refused, 2 could not be done."""
 )
 @files_option
 @set_option

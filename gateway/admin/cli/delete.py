@@ -16,8 +16,11 @@ from gateway.config.objects import plural
 
 
 @click.command(
-    epilog="Example: trailgate delete target orders --data ./data  "
-    "Exit: 0 deleted, 1 refused or not there, 2 could not be done."
+    epilog="""\b
+Example:
+  trailgate delete target orders --data ./data
+
+Exit codes: 0 deleted, 1 refused or not there, 2 could not be done."""
 )
 @click.argument("kind")
 @click.argument("name")

@@ -24,8 +24,11 @@ from gateway.admin.cli.output import Failed, print_json
 
 
 @click.command(
-    epilog="Example: trailgate diff -f objects/ --data ./data  "
-    "Exit: 0 the same, 1 different, 2 could not be compared, or the files are wrong."
+    epilog="""\b
+Example:
+  trailgate diff -f objects/ --data ./data
+
+Exit codes: 0 the same, 1 different, 2 could not be compared, or the files are wrong."""
 )
 @files_option
 @set_option

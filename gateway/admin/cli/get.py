@@ -20,8 +20,11 @@ PAGE = 1000
 
 
 @click.command(
-    epilog="Example: trailgate get target orders -o yaml --data ./data  "
-    "Exit: 0 done, 1 refused or not there, 2 could not be done."
+    epilog="""\b
+Example:
+  trailgate get target orders -o yaml --data ./data
+
+Exit codes: 0 done, 1 refused or not there, 2 could not be done."""
 )
 @click.argument("kind")
 @click.argument("name", required=False)

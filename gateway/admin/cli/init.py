@@ -141,7 +141,7 @@ def settings_text(data: Path, evidence: Mapping[str, str] | None = None) -> str:
     ]
     for item in dataclasses.fields(Settings):
         if item.init:
-            given = evidence or {} if item.name == "evidence" else {}
+            given = evidence or {} if item.name == "evidence" else _SAID.get(item.name, {})
             lines += _lines(item, get_type_hints(Settings)[item.name], data, given)
     return "\n".join(lines) + "\n"
 
@@ -151,7 +151,7 @@ _WRITTEN = {
     "objects": "objects: [objects.yaml]",
     "policies": "policies: [policies]",
 }
-_SAID = {"master_key": {"key": '"file:master.key"'}}
+_SAID: Mapping[str, Mapping[str, str]] = {"master_key": {"key": '"file:master.key"'}}
 """Of settings that have settings of their own."""
 
 

@@ -22,7 +22,14 @@ _FILES = click.Path(path_type=Path, exists=True)
 _OPERATION = ("id", "target", "as", "sql", "exec", "request", "tool", "parameters", "search_path")
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  trailgate policy lint policies/
+  trailgate policy test policies/
+  trailgate policy explain --policy policies/ --target orders --sql 'select 1'
+"""
+)
 def policy() -> None:
     """Check policies before they are in force."""
 
@@ -37,7 +44,13 @@ def _load(paths: Sequence[Path]) -> PolicySet:
         raise Failed(str(exc), "correct the lines named above", 1) from None
 
 
-@policy.command(epilog="Example: trailgate policy lint policies/  Exit: 0 sound, 1 mistakes.")
+@policy.command(
+    epilog="""\b
+Example:
+  trailgate policy lint policies/
+
+Exit codes: 0 sound, 1 mistakes, 2 could not be done."""
+)
 @click.argument("paths", nargs=-1, required=True, type=_FILES)
 @output_option("text", "json")
 def lint(paths: Sequence[Path], output: str) -> None:
@@ -64,7 +77,11 @@ def _finding(line: str) -> dict[str, Any]:
 
 
 @policy.command(
-    epilog="Example: trailgate policy test policies/  Exit: 0 all pass, 1 something fails."
+    epilog="""\b
+Example:
+  trailgate policy test policies/
+
+Exit codes: 0 all pass, 1 something fails, 2 could not be done."""
 )
 @click.argument("paths", nargs=-1, required=True, type=_FILES)
 @output_option("text", "json")
@@ -101,9 +118,12 @@ async def _run_tests(policies: PolicySet) -> list[dict[str, Any]]:
 
 
 @policy.command(
-    epilog="Example: trailgate policy explain --policy p.yaml --target shop "
-    """--as '{"groups": ["agents"]}' --sql 'delete from orders'  """
-    "Exit: 0 answered, whatever the answer; 1 a document fails; 2 not an operation."
+    epilog="""\b
+Example:
+  trailgate policy explain --policy p.yaml --target shop \\
+    --as '{"groups": ["agents"]}' --sql 'delete from orders'
+
+Exit codes: 0 answered, whatever the answer, 1 a document has mistakes, 2 not an operation."""
 )
 @click.option("--policy", "paths", multiple=True, required=True, type=_FILES)
 @click.option("--as", "who", default="{}", help='JSON: {"groups": [..], "chain": ["alice", ..]}')

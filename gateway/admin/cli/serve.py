@@ -36,6 +36,11 @@ def command(path: Path, deleted: tuple[str, ...]) -> None:
     Exit codes: 0 ended as asked, 1 ended because the record failed, 2 could not start.
     """
     without = [_named(one) for one in deleted]
+    if not path.exists():
+        raise Failed(
+            f"there are no settings at {path}",
+            "name them: --config FILE; trailgate init makes some",
+        )
     try:
         settings, warnings = load_settings(path.absolute())
         objects, more = load_objects(settings.objects)

@@ -21,6 +21,7 @@ from gateway.admin.cli._embedded import (
     auditor,
     data_folder,
     embedded_settings,
+    master_key,
 )
 from gateway.admin.cli._postgresql_url import SCHEMES, PostgresUrl, as_objects, parse_url, probe
 from gateway.admin.cli.options import data_option
@@ -72,6 +73,7 @@ def command(urls: Sequence[str], policy: Path | None, data: Path | None, as_json
     asked = _read(urls)
     try:
         folder = data_folder(data, "try")
+        master_key(folder)
     except OSError as error:
         raise Failed(f"{error.filename}: {error.strerror}", "name a folder with --data") from error
     configure("warning")

@@ -42,6 +42,6 @@ from gateway.verify.__main__ import run_options
 def COMMAND(output: str, **options: Any) -> None:
     """Verify the record in PATH: a data folder, an evidence folder or s3://BUCKET/PREFIX.
 
-    Exit status: 0 sound, 1 a defect was found, 2 could not be checked or unresolved.
+    Exit codes: 0 sound, 1 a defect was found, 2 could not be checked or unresolved.
     """
     sys.exit(run_options(options, as_json=output == "json"))

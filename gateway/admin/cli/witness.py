@@ -24,9 +24,7 @@ from gateway.witness.serving import WitnessServer, cosign_file
     epilog="""\b
 Examples:
   trailgate witness --dir ./witness --log node.vkey --listen 127.0.0.1:8765
-  trailgate witness --dir ./witness --once /mnt/evidence/log/gw1/0/checkpoint
-
-Exit codes: 0 done, 1 a checkpoint was not cosigned, 2 could not be done.""",
+  trailgate witness --dir ./witness --once /mnt/evidence/log/gw1/0/checkpoint""",
 )
 @click.option(
     "--dir",
