@@ -171,11 +171,11 @@ def test_a_log_that_begins_and_ends_in_mid_session(
     direct = psycopg.connect(server.url(), autocommit=True)
     link = psycopg.connect(gateway.dsn("postgres"), autocommit=True)
     path = logged(server) / FORMS[form]
-    settled(server, "it begins here")
+    settled(server, f"it begins here: {form}")
     start_at = path.stat().st_size
     link.execute("select 'ours, in the middle'")
     direct.execute("select 'theirs, in the middle'")
-    settled(server, "it ends here")
+    settled(server, f"it ends here: {form}")
     cut = tmp_path / FORMS[form]
     cut.write_bytes(path.read_bytes()[start_at:])
     stage = Stage(gateway, server, tmp_path)
