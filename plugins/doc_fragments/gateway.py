@@ -64,6 +64,11 @@ options:
       - Take the object over from whoever manages it.
     type: bool
     default: false
+  if_match:
+    description:
+      - Change the object only if its version is still the one with this C(etag), as C(object.etag) of an earlier task
+        has it. V(*) means only if it is there.
+    type: str
 """
 
     ATTRIBUTES = r"""

@@ -16,12 +16,14 @@ from urllib.parse import quote, urlencode, urlsplit
 TOKEN_FILE_CAP = 64 * 1024
 ANSWER_CAP = 64 * 1024 * 1024
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+NO_GATEWAY = "what answers at %s is no Trailgate gateway"
+SET_URL = "set url to its address"
 CURES = {
     401: "give a token that is in force: the option token, TRAILGATE_TOKEN or TRAILGATE_TOKEN_FILE",
     403: "ask for an access object whose groups you are in, or use the admin socket on the gateway's host: "
     "url: unix:///var/lib/trailgate/admin.sock",
     409: "change it where it is managed, or set adopt: true to take it over",
-    412: "somebody changed it meanwhile: run again",
+    412: "somebody changed it meanwhile: look at it again, and give its object.etag as if_match",
     503: "try again; `trailgate doctor` on the gateway's host names what is down",
 }
 
@@ -64,12 +66,16 @@ class Gateway:
         self._env = os.environ if env is None else env
         self._options = options
         self.url = options.get("url") or self._env.get("TRAILGATE_URL") or ""
-        self._parts = urlsplit(self.url)
+        self._parts = _split(self.url)
         self._more = False
         self._check_url()
+        if (options.get("timeout") or 15) < 0:
+            raise GatewayError("timeout %s is no length of time" % options["timeout"], "give seconds, 15 for instance")
 
     def _check_url(self):
         parts = self._parts
+        if parts.username is not None or parts.password is not None:
+            raise GatewayError("url has a user or a password in it", "take it out, and give the token as token")
         if parts.scheme == "unix" and not parts.netloc and parts.path:
             return
         if parts.scheme == "https" and parts.hostname:
@@ -118,11 +124,14 @@ class Gateway:
     def readiness(self):
         """What /readyz says; a gateway that is not ready answers too."""
         try:
-            return self.call("GET", "/readyz")
+            said = self.call("GET", "/readyz")
         except GatewayError as error:
             if "checks" not in error.answer:
                 raise
             return error.answer
+        if not isinstance(said, dict) or "checks" not in said:
+            raise GatewayError(NO_GATEWAY % self.url, SET_URL)
+        return said
 
     def post_form(self, path, form):
         """A form, as OAuth has it."""
@@ -190,6 +199,16 @@ class Gateway:
             raise GatewayError("TRAILGATE_TOKEN_FILE %s: %s" % (path, said), "name a readable file") from None
 
 
+def _split(url):
+    """The URL's parts. A wrong one is not repeated: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # pylint: disable=pointless-statement
+    except ValueError as error:
+        raise GatewayError("url: %s" % error, "write https://HOST:PORT or unix:///PATH") from None
+    return parts
+
+
 def _target(parts, path, query):
     prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
     return prefix + quote(path) + ("?" + urlencode(query) if query else "")
@@ -201,7 +220,7 @@ def _document(status, text, url):
     try:
         document = json.loads(text) if text else None
     except ValueError:
-        raise GatewayError("what answers at %s is no Trailgate gateway" % url, "set url to its address") from None
+        raise GatewayError(NO_GATEWAY % url, SET_URL) from None
     if 200 <= status < 300:
         return document
     said = document if isinstance(document, dict) else {}

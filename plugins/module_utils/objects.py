@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trailgate.gateway.plugins.module_utils.gateway import CONNECTION, Gateway, GatewayError
 
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}\Z")
 OBJECT = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "managed_by": {"type": "str", "default": "ansible"},
     "adopt": {"type": "bool", "default": False},
+    "if_match": {"type": "str"},
 }
 
 
@@ -25,12 +29,20 @@ def plural(kind):
     return kind + ("es" if kind.endswith("s") else "s")
 
 
-def object_module(kind, fields, needed=(), **more):
-    """The AnsibleModule of a kind: `fields` are the object's own, `needed` those that must be given."""
+def object_path(kind, name):
+    """Where the API has the object. Raises GatewayError for what no object can be called."""
+    if not NAME.match(name):
+        raise GatewayError("%r is no name" % name, "use letters, digits, '.', '_' and '-', at most 63")
+    return "/api/v1/%s/%s" % (plural(kind), name)
+
+
+def object_module(kind, fields, needed=(), either=(), **more):
+    """The AnsibleModule of a kind: `fields` are the object's own; of `needed` all must be given, of `either` one."""
     spec = dict(CONNECTION)
     spec.update(OBJECT)
     spec.update(fields)
     rules = [("state", "present", list(needed))] if needed else []
+    rules += [("state", "present", list(either), True)] if either else []
     return AnsibleModule(spec, supports_check_mode=True, required_if=rules, **more)
 
 
@@ -49,8 +61,8 @@ def _given(value):
 
 def run_object(module, kind, document):
     """Bring the object to its state, and end the module."""
-    path = "/api/v1/%s/%s" % (plural(kind), module.params["name"])
     try:
+        path = object_path(kind, module.params["name"])
         change = _changed(Gateway(module.params), module, path, document)
     except GatewayError as error:
         module.fail_json(msg="%s %s: %s" % (kind, module.params["name"], error), status=error.status)
@@ -73,10 +85,11 @@ def _changed(gateway, module, path, document):
         query["adopt"] = "true"
     if module.check_mode:
         query["dry_run"] = "true"
+    headers = {"if-match": module.params["if_match"]} if module.params["if_match"] is not None else {}
     if module.params["state"] == "present":
-        return gateway.call("PUT", path, query, document)
+        return gateway.call("PUT", path, query, document, headers)
     try:
-        return gateway.call("DELETE", path, query)
+        return gateway.call("DELETE", path, query, headers=headers)
     except GatewayError as error:
         if error.status != 404:
             raise

@@ -9,9 +9,10 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: agent
-short_description: Name a workload identity
+short_description: Name a workload identity, or an agent with a key of its own
 description:
   - The name that policies and the record have for a workload, whatever its token calls it.
+  - An agent with O(key) signs in by itself, with an assertion that only its private key can make.
 version_added: 0.1.0
 author:
   - The Trailgate authors (@trailgate)
@@ -28,6 +29,10 @@ options:
     description:
       - The subject in its tokens.
     type: str
+  key:
+    description:
+      - Its public keys, in PEM, or as a JWK or a JWK set. A private key is refused.
+    type: json
 """
 
 EXAMPLES = r"""
@@ -37,6 +42,12 @@ EXAMPLES = r"""
     name: reader
     issuer: ci
     subject: "repo:shop/etl:ref:refs/heads/main"
+
+- name: The deployer has a key of its own
+  trailgate.gateway.agent:
+    url: unix:///var/lib/trailgate/admin.sock
+    name: deployer
+    key: "{{ lookup('ansible.builtin.file', 'deployer/agent.pub') }}"
 """
 
 RETURN = r"""
@@ -61,11 +72,12 @@ from ansible_collections.trailgate.gateway.plugins.module_utils.objects import d
 FIELDS = {
     "issuer": {"type": "str"},
     "subject": {"type": "str"},
+    "key": {"type": "json", "no_log": False},
 }
 
 
 def main():
-    module = object_module("agent", FIELDS, needed=["issuer", "subject"])
+    module = object_module("agent", FIELDS, either=["subject", "key"], required_together=[("issuer", "subject")])
     run_object(module, "agent", document_of(module.params, FIELDS))
 
 

@@ -47,8 +47,40 @@ options:
     default: on_create
   rotation:
     description:
-      - How the gateway makes new secrets by itself, with kind, mode, users, every and grace.
+      - How the gateway changes the secret by itself. Without it, the gateway never does.
     type: dict
+    suboptions:
+      kind:
+        description:
+          - How the secret is changed at the target, such as V(postgresql).
+        type: str
+        required: true
+      mode:
+        description:
+          - One account that is given a new secret, or two that take turns.
+        type: str
+        choices: [single-user, two-user]
+      users:
+        description:
+          - The two accounts that take turns; clients still type O(user).
+        type: list
+        elements: str
+      by:
+        description:
+          - The credential of an administrator who changes it. Without one, an account changes its own.
+        type: str
+      target:
+        description:
+          - The target where it is changed, if it is not every one that names the credential.
+        type: str
+      every:
+        description:
+          - How often it is changed without being asked to, such as V(30d). Without it, on command alone.
+        type: str
+      grace:
+        description:
+          - How long the secret before still works after the switch, such as V(15m).
+        type: str
 """
 
 EXAMPLES = r"""
@@ -65,6 +97,19 @@ EXAMPLES = r"""
     name: reporting
     user: report
     secret_file: /run/secrets/reporting
+
+- name: The gateway changes it every month, and two accounts take turns
+  trailgate.gateway.credential:
+    url: unix:///var/lib/trailgate/admin.sock
+    name: orders-writer
+    user: writer
+    secret: "{{ vault_orders_password }}"
+    rotation:
+      kind: postgresql
+      mode: two-user
+      users: [writer_a, writer_b]
+      every: 30d
+      grace: 15m
 """
 
 RETURN = r"""
@@ -90,12 +135,28 @@ secret_changed:
 """
 
 from ansible_collections.trailgate.gateway.plugins.module_utils.gateway import Gateway, GatewayError
-from ansible_collections.trailgate.gateway.plugins.module_utils.objects import document_of, object_module, run_object
+from ansible_collections.trailgate.gateway.plugins.module_utils.objects import (
+    document_of,
+    object_module,
+    object_path,
+    run_object,
+)
 
 FIELDS = {
     "user": {"type": "str"},
     "login": {"type": "str", "choices": ["scram-sha-256", "md5", "password", "certificate", "trust"]},
-    "rotation": {"type": "dict"},
+    "rotation": {
+        "type": "dict",
+        "options": {
+            "kind": {"type": "str", "required": True},
+            "mode": {"type": "str", "choices": ["single-user", "two-user"]},
+            "users": {"type": "list", "elements": "str"},
+            "by": {"type": "str"},
+            "target": {"type": "str"},
+            "every": {"type": "str"},
+            "grace": {"type": "str"},
+        },
+    },
 }
 SECRET = {
     "secret": {"type": "str", "no_log": True},
@@ -108,7 +169,7 @@ IN_VAULT = {"from": "vault"}
 def _held(module):
     """Whether the gateway has a secret for it already."""
     try:
-        found = Gateway(module.params).get("/api/v1/credentials/" + module.params["name"])
+        found = Gateway(module.params).get(object_path("credential", module.params["name"]))
     except GatewayError as error:
         module.fail_json(msg="credential %s: %s" % (module.params["name"], error), status=error.status)
     return bool(found) and found["document"].get("secret") == IN_VAULT

@@ -95,6 +95,7 @@ changes:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trailgate.gateway.plugins.module_utils.gateway import CONNECTION, Gateway, GatewayError
+from ansible_collections.trailgate.gateway.plugins.module_utils.objects import object_path
 
 IN_VAULT = {"from": "vault"}
 
@@ -104,18 +105,22 @@ def _documents(module, gateway):
     secrets = dict(module.params["secrets"])
     documents = [dict(one) for one in module.params["objects"]]
     for document in documents:
-        secret = secrets.pop(document.get("credential"), None)
-        if secret is None:
+        name = document.get("credential")
+        if not isinstance(name, str) or name not in secrets:
             continue
-        if module.params["update_secrets"] == "always" or not _held(gateway, document["credential"]):
+        secret = secrets.pop(name)
+        if module.params["update_secrets"] == "always" or not _held(gateway, name):
             document["secret"] = {"value": str(secret)}
     if secrets:
-        raise GatewayError("secrets for %s, which no credential here is called" % ", ".join(sorted(secrets)))
+        raise GatewayError(
+            "secrets for %s, which no credential here is called" % ", ".join(sorted(map(str, secrets))),
+            "declare the credential among objects, or take its secret away",
+        )
     return documents
 
 
 def _held(gateway, name):
-    found = gateway.get("/api/v1/credentials/" + name)
+    found = gateway.get(object_path("credential", name))
     return bool(found) and found["document"].get("secret") == IN_VAULT
 
 

@@ -25,6 +25,11 @@ options:
     description:
       - The public key, which is the line of C(recipient.pub) as C(trailgate keys make) writes it.
     type: str
+  view:
+    description:
+      - Which answers it can read, which is those that were delivered.
+    type: str
+    choices: [delivered]
 """
 
 EXAMPLES = r"""
@@ -55,6 +60,7 @@ from ansible_collections.trailgate.gateway.plugins.module_utils.objects import d
 
 FIELDS = {
     "key": {"type": "str", "no_log": False},
+    "view": {"type": "str", "choices": ["delivered"]},
 }
 
 

@@ -75,6 +75,7 @@ from datetime import datetime, timezone
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trailgate.gateway.plugins.module_utils.gateway import CONNECTION, Gateway, GatewayError
+from ansible_collections.trailgate.gateway.plugins.module_utils.objects import object_path
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 POLL_SECONDS = 0.5
@@ -90,13 +91,36 @@ def _seconds(module):
     return int(found.group(1)) * SECONDS[found.group(2)]
 
 
-def _would_rotate(gateway, path, max_age):
-    """In check mode: whether the secret in force is older than that."""
+def _is_young(gateway, path, max_age):
     current = [one for one in gateway.call("GET", path + "/versions") if one["state"] == "current"]
     if max_age is None or not current:
+        return False
+    began = datetime.fromisoformat((current[0]["current_at"] or current[0]["made_at"]).replace("Z", "+00:00"))
+    return (datetime.now(timezone.utc) - began).total_seconds() < max_age
+
+
+def _would_rotate(gateway, path, max_age, force):
+    """In check mode: whether one would begin. Raises GatewayError where the gateway would refuse it."""
+    latest = (gateway.call("GET", path + "/rotations") or [None])[0]
+    if not _has_rotation(gateway, path):
+        raise GatewayError("it has no rotation", "give the credential a rotation that says how")
+    if latest is not None and _on_its_way(latest):
+        return False
+    if not force and _is_young(gateway, path, max_age):
+        return False
+    if latest is not None and not latest["outcome"] and not force:
+        raise GatewayError("the secret before is still in its grace", "wait, or end it with force: true")
+    return True
+
+
+def _has_rotation(gateway, path):
+    """Whether the credential says how; taken for granted where the caller may not read it."""
+    try:
+        return bool(gateway.call("GET", path)["document"].get("rotation"))
+    except GatewayError as error:
+        if error.status != 403:
+            raise
         return True
-    began = datetime.fromisoformat(current[0]["current_at"].replace("Z", "+00:00"))
-    return (datetime.now(timezone.utc) - began).total_seconds() >= max_age
 
 
 def _on_its_way(rotation):
@@ -115,20 +139,24 @@ def _waited(gateway, path, rotation, seconds):
 
 def _rotated(module, gateway, path, max_age):
     if module.check_mode:
-        return {"changed": module.params["force"] or _would_rotate(gateway, path, max_age), "rotation": None}
+        return {"changed": _would_rotate(gateway, path, max_age, module.params["force"]), "rotation": None}
     answer = gateway.call("POST", path + "/rotate", body={"max_age": max_age, "force": module.params["force"]})
-    if not answer["changed"]:
+    # One that somebody began before is waited for too: "unchanged" must not hide that it fails.
+    if not answer["changed"] and not (answer["rotation"] and _on_its_way(answer["rotation"])):
         return {"changed": False, "rotation": None}
     rotation = _waited(gateway, path, answer["rotation"], module.params["wait"])
     if rotation["outcome"] == "failed":
-        raise GatewayError("it was not rotated: %s" % rotation["detail"], "the secret before stays in force")
+        raise GatewayError(
+            "it was not rotated: %s" % rotation["detail"],
+            "the secret before stays in force; mend the account or the target, and run again",
+        )
     if _on_its_way(rotation):
         raise GatewayError(
             "version %s is only %s: %s"
             % (rotation["version"], rotation["step"], rotation["detail"] or "not done in time"),
             "it goes on by itself: `trailgate credentials list NAME` on the gateway's host tells how",
         )
-    return {"changed": True, "rotation": rotation}
+    return {"changed": answer["changed"], "rotation": rotation}
 
 
 def main():
@@ -144,7 +172,8 @@ def main():
     if max_age is None and not module.params["force"]:
         module.fail_json(msg="when is it to be rotated? set max_age, or force: true")
     try:
-        done = _rotated(module, Gateway(module.params), "/api/v1/credentials/" + module.params["name"], max_age)
+        path = object_path("credential", module.params["name"])
+        done = _rotated(module, Gateway(module.params), path, max_age)
     except GatewayError as error:
         module.fail_json(msg="credential %s: %s" % (module.params["name"], error), status=error.status)
     module.exit_json(**done)

@@ -76,6 +76,16 @@ options:
     description:
       - Labels that policies match.
     type: dict
+  clear:
+    description:
+      - What of a statement stands in the clear in the record.
+    type: str
+    choices: [default]
+  record:
+    description:
+      - Which answers are recorded, which is those that were delivered.
+    type: str
+    choices: [delivered]
   direct:
     description:
       - If V(false), an origin's own token opens no session there, only an agent's.
@@ -88,6 +98,18 @@ options:
   plain:
     description:
       - If V(true), no TLS is asked of clients; for a listener on loopback only.
+    type: bool
+  text_limit:
+    description:
+      - The longest statement, in bytes, at least 1024.
+    type: int
+  scram_iterations_limit:
+    description:
+      - The most iterations of SCRAM that the server may ask of the gateway, at least 4096.
+    type: int
+  name_sessions:
+    description:
+      - Whether the session's id stands in front of C(application_name) at the server.
     type: bool
 """
 
@@ -151,9 +173,14 @@ FIELDS = {
     },
     "listen": {"type": "str"},
     "labels": {"type": "dict"},
+    "clear": {"type": "str", "choices": ["default"]},
+    "record": {"type": "str", "choices": ["delivered"]},
     "direct": {"type": "bool"},
     "users": {"type": "str", "choices": ["credentials", "any"]},
     "plain": {"type": "bool"},
+    "text_limit": {"type": "int"},
+    "scram_iterations_limit": {"type": "int"},
+    "name_sessions": {"type": "bool"},
 }
 
 

@@ -29,9 +29,6 @@ ORDER = (
 )
 """What others refer to comes first."""
 SEEDED = "s3eded-Secret"
-NEEDED_BY_OTHERS = {
-    "agent": {"trailgate.gateway.issuer": {"name": "ci", "issuer_url": "https://ci.example.com"}}
-}
 
 
 def examples(module: str) -> list[dict[str, Any]]:
@@ -58,27 +55,36 @@ def is_present(task: dict[str, Any]) -> bool:
     return not any(isinstance(v, dict) and v.get("state") == "absent" for v in task.values())
 
 
+Runs = dict[str, list[list[Any]]]
+
+
 @pytest.fixture(scope="session")
-def declared() -> dict[str, list[dict[str, Any]]]:
-    """Filled by the first test: per kind, what each of the three runs of an example returned."""
-    return {}
+def runs(ansible: Ansible, bare: Served, places: dict[str, str]) -> Runs:
+    """Per kind, what each example's three runs returned: in check mode, then twice for good."""
+    url = {"url": f"unix://{bare.data}/admin.sock"}
+    ci = {**url, "name": "ci", "issuer_url": "https://ci.example.com", "audience": "trailgate"}
+    tasks = [{"trailgate.gateway.issuer": ci}]
+    counts = []
+    for kind in ORDER:
+        present = [task for task in placed(examples(kind), places) if is_present(task)]
+        counts.append(len(present))
+        for task in present:
+            tasks += [{**task, "check_mode": True}, task, task]
+    (_, *results), said = ansible.tried(tasks, "-vvv")
+    assert SEEDED not in said
+    triples = iter([results[index : index + 3] for index in range(0, len(results), 3)])
+    return {
+        kind: [next(triples) for _ in range(count)]
+        for kind, count in zip(ORDER, counts, strict=True)
+    }
 
 
 @pytest.mark.parametrize("kind", ORDER)
-def test_an_example_is_predicted_done_and_then_done_already(
-    kind: str, ansible: Ansible, bare: Served, places: dict[str, str]
-) -> None:
-    tasks = [task for task in placed(examples(kind), places) if is_present(task)]
-    before = {"trailgate.gateway.gateway_info": {"url": f"unix://{bare.data}/admin.sock"}}
-    needed = []
-    if extra := NEEDED_BY_OTHERS.get(kind):
-        options = {"url": f"unix://{bare.data}/admin.sock", "audience": "trailgate"}
-        needed = [{name: {**given, **options} for name, given in extra.items()}]
-    runs = [[{**task, "check_mode": True}, task, task] for task in tasks]
-    found = ansible.results([before, *needed, *(step for run in runs for step in run)], "-vvv")
-    results = found[1 + len(needed) :]
-    for index in range(0, len(results), 3):
-        predicted, done, again = results[index : index + 3]
+def test_an_example_is_predicted_done_and_then_done_already(kind: str, runs: Runs) -> None:
+    assert runs[kind]
+    for predicted, done, again in runs[kind]:
+        told = [one.get("msg") for one in (predicted, done, again)]
+        assert told == [None, None, None]
         assert (predicted["changed"], done["changed"], again["changed"]) == (True, True, False)
         assert predicted["object"] is None, "a prediction made something"
         assert done["object"]["version"] == 1 and again["object"]["version"] == 1
@@ -129,48 +135,51 @@ def test_anothers_object_is_left_alone_unless_adopted(ansible: Ansible, bare: Se
     assert adopted["object"]["managed_by"] == "terraform:prod"
 
 
-WRONG = [
+WRONG_TOKEN = "tg_wrong-s3eded"
+URL_PASSWORD = "s3eded-in-a-url"
+USERINFO = f"https://me:{URL_PASSWORD}@gateway.example.com"
+WRONG: list[tuple[dict[str, Any], str]] = [
     ({"url": "https://127.0.0.1:1"}, "no gateway answers at https://127.0.0.1:1"),
     ({"url": "http://gateway.example.com"}, "no place where a token is safe"),
     ({"url": ""}, "which gateway?"),
     ({"url": "unix:///nowhere/admin.sock"}, "no gateway answers at unix:///nowhere/admin.sock"),
     ({"url": "API"}, "is not trusted"),
     ({"url": "API", "ca_path": "/nowhere/ca.pem"}, "name the gateway's CA as a PEM file"),
-    ({"url": "API", "ca_path": "CA", "token": "tg_wrong"}, "give a token that is in force"),
+    ({"url": "API", "ca_path": "CA", "token": WRONG_TOKEN}, "give a token that is in force"),
     ({"url": "API", "ca_path": "CA"}, "send a token"),
     ({"may": ["everything"]}, "value of may must be one or more of"),
     ({"nonsense": 1}, "Unsupported parameters"),
     ({"groups": None}, "groups"),
+    ({"url": USERINFO}, "give the token as token"),
+    ({"url": "https://gateway:port"}, "write https://HOST:PORT"),
+    ({"url": "API", "ca_path": "CA", "timeout": -1}, "no length of time"),
+    ({"url": "API", "ca_path": "CA", "token": "two words"}, "more than one word"),
+    ({"name": "no/name"}, "use letters, digits"),
+    ({"name": ""}, "use letters, digits"),
+    ({"managed_by": "Not A Manager"}, "managed_by"),
+    ({"issuers": ["nobody"]}, "nobody"),
+    ({"if_match": "1"}, "entity tags"),
+    ({"if_match": '"1-0123456789abcdef"'}, "give its object.etag as if_match"),
+    ({"if_match": "*"}, "give its object.etag as if_match"),
+    ({"state": "absent", "if_match": "*"}, "give its object.etag as if_match"),
 ]
 
 
-@pytest.mark.parametrize(("given", "said"), WRONG, ids=lambda value: str(value)[:40])
 def test_bad_input_is_refused_with_a_cure_and_nothing_is_done(
-    given: dict[str, Any], said: str, ansible: Ansible, bare: Served
+    ansible: Ansible, bare: Served
 ) -> None:
-    options = {
-        "url": f"unix://{bare.data}/admin.sock",
-        "name": "never",
-        "groups": ["a"],
-        "may": ["audit"],
-        **{key: value for key, value in given.items() if value is not None},
-    }
-    if "groups" in given and given["groups"] is None:
-        del options["groups"]
-    options = placed(options, {"API": f"https://127.0.0.1:{bare.api}", "CA": bare.ca})
-    done = ansible.play([{"trailgate.gateway.access": options}], "-vvv")
-    assert done.returncode != 0 and said in done.stdout.replace("\n", " "), done.stdout
-    (info,) = ansible.results(
-        [
-            {
-                "trailgate.gateway.gateway_info": {
-                    "url": f"unix://{bare.data}/admin.sock",
-                    "gather": ["access"],
-                }
-            }
-        ]
-    )
+    url = f"unix://{bare.data}/admin.sock"
+    places = {"API": f"https://127.0.0.1:{bare.api}", "CA": bare.ca}
+    options = {"url": url, "name": "never", "groups": ["a"], "may": ["audit"]}
+    given = [placed({**options, **each}, places) for each, _ in WRONG]
+    given = [{key: value for key, value in one.items() if value is not None} for one in given]
+    look = {"trailgate.gateway.gateway_info": {"url": url, "gather": ["access"]}}
+    tasks: list[dict[str, Any]] = [{"trailgate.gateway.access": one} for one in given]
+    (*results, info), said = ansible.tried([*tasks, look], "-vvv")
+    for result, (each, cure) in zip(results, WRONG, strict=True):
+        assert result["failed"] and cure in result["msg"], (each, result)
     assert "never" not in [one["name"] for one in info["objects"]["access"]]
+    assert WRONG_TOKEN not in said and URL_PASSWORD not in said.replace(USERINFO, "")
 
 
 def test_a_wrong_reference_names_itself(ansible: Ansible, bare: Served) -> None:
