@@ -15,6 +15,7 @@ description:
   - Exchanges the caller's token for a narrower one in the name of an agent (RFC 8693), one for each term.
   - Whatever is done with it is recorded with the whole chain, and it may never do more than the caller.
   - It is a token of the gateway. No lookup gives a target's secret.
+  - Give it to a task in a file, with C(no_log). What stands in C(environment) is seen in the process list and at -vvv.
 options:
   _terms:
     description: Names of agents.
@@ -58,11 +59,18 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Run a query as the agent reader, on orders alone
+- name: A token for the agent reader, on orders alone
+  ansible.builtin.copy:
+    content: "*:*:*:*:{{ lookup('trailgate.gateway.token', 'reader', targets=['orders'], expires_in=600) }}\n"
+    dest: /run/reader/pgpass
+    mode: "0600"
+  no_log: true
+
+- name: Run a query as the agent
   ansible.builtin.command:
     cmd: psql -h gateway.example.com -p 15432 -U app orders -c 'select count(*) from orders'
   environment:
-    PGPASSWORD: "{{ lookup('trailgate.gateway.token', 'reader', targets=['orders'], expires_in=600) }}"
+    PGPASSFILE: /run/reader/pgpass
     PGSSLMODE: verify-full
     PGSSLROOTCERT: /etc/trailgate/ca.pem
 """

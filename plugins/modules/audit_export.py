@@ -43,7 +43,7 @@ options:
     required: true
   dest:
     description:
-      - The file that is written, readable by its owner alone.
+      - The file that is written. A new one is readable by its owner alone; one that is there keeps its mode.
     type: path
     required: true
   session:
@@ -111,6 +111,7 @@ def main():
     )
     module = AnsibleModule(spec, supports_check_mode=True)
     dest = module.params["dest"]
+    os.umask(0o077)  # atomic_move gives a new file the mode that the umask leaves
     # Beside nothing that others read: what is exported may be confidential.
     with tempfile.TemporaryDirectory(dir=module.tmpdir) as folder:
         exported = os.path.join(folder, "exported")
@@ -118,7 +119,6 @@ def main():
         digest = module.sha256(exported)
         changed = not os.path.exists(dest) or module.sha256(dest) != digest
         if changed and not module.check_mode:
-            os.chmod(exported, 0o600)
             module.atomic_move(exported, dest)
     module.exit_json(changed=changed, dest=dest, sha256=digest)
 

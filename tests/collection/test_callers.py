@@ -44,8 +44,11 @@ def test_rights_come_from_access_objects_and_a_refusal_names_the_cure(
 ) -> None:
     socket = {"url": f"unix://{bare.data}/admin.sock"}
     secure = {"url": f"https://127.0.0.1:{bare.api}", "ca_path": bare.ca}
-    ops, audits, nobody = (token_of(bare, group) for group in ("ops", "audits", "nobody"))
-    late = expired(bare)
+    tokens = {group.upper(): token_of(bare, group) for group in ("ops", "audits", "nobody")}
+    tokens["LATE"] = expired(bare)
+    ops, audits, nobody, late = (
+        f"{{{{ lookup('ansible.builtin.env', '{name}') }}}}" for name in tokens
+    )
     wanted = {"name": "over-https", "groups": ["x"], "may": ["audit"]}
     tasks: list[dict[str, Any]] = [
         {ACCESS: {**socket, "name": "ops", "groups": ["ops"], "may": ["admin"]}},
@@ -56,10 +59,12 @@ def test_rights_come_from_access_objects_and_a_refusal_names_the_cure(
         {INFO: {**secure, "token": nobody, "gather": ["access"]}},
         {ACCESS: {**secure, **wanted, "token": late, "groups": ["z"]}},
         {ACCESS: {**secure, **wanted, "token": late, "groups": ["z"]}, "check_mode": True},
+        {"ansible.builtin.debug": {"msg": "{{ lookup('trailgate.gateway.token', 'reader') }}"}},
         {INFO: {}, "environment": {"TRAILGATE_URL": secure["url"], "TRAILGATE_CA_PATH": bare.ca}},
     ]
-    found, said = ansible.tried(tasks, "-vvv")
-    _, _, made, read, *refused, anybody = found
+    found, said = ansible.tried(tasks, "-vvv", **tokens)
+    _, _, made, read, *refused, nowhere, anybody = found
+    assert nowhere["failed"] and "which gateway?" in nowhere["msg"]
     assert made["changed"] and made["object"]["changed_by"]
     assert "over-https" in [one["name"] for one in read["objects"]["access"]]
     for result, (status, cure) in zip(
@@ -74,7 +79,7 @@ def test_rights_come_from_access_objects_and_a_refusal_names_the_cure(
     ):
         assert (result["failed"], result["status"]) == (True, status) and cure in result["msg"]
     assert anybody["ready"] is True and anybody["objects"] == {}
-    assert not [token for token in (ops, audits, nobody, late) if token in said]
+    assert not [token for token in tokens.values() if token in said]
 
 
 def test_a_set_is_declared_pruned_and_refused_as_a_whole(ansible: Ansible, bare: Served) -> None:
@@ -115,7 +120,7 @@ def test_a_set_is_declared_pruned_and_refused_as_a_whole(ansible: Ansible, bare:
     assert [one["secret"] for one in always["changes"] if one["name"] == "set-app"] == [True]
     whole, unknown, nobodys, conflict, *pruning = rest
     assert whole["failed"] and "gone" in whole["msg"]
-    assert unknown["failed"] and "nonsense" in unknown["msg"]
+    assert unknown["failed"] and "known are access, agent" in unknown["msg"]
     assert nobodys["failed"] and "declare the credential among objects" in nobodys["msg"]
     assert conflict["failed"] and (conflict["status"], "adopt" in conflict["msg"]) == (409, True)
     foreseen, pruned, kept, emptied = pruning
