@@ -91,7 +91,8 @@ def test_a_set_is_declared_pruned_and_refused_as_a_whole(ansible: Ansible, bare:
         "address": "db2.internal:5432",
         "credentials": ["set-app"],
     }
-    both = {**url, "objects": [target, credential], "secrets": {"set-app": SEEDED}}
+    given = "{{ lookup('ansible.builtin.env', 'SEED') }}"
+    both = {**url, "objects": [target, credential], "secrets": {"set-app": given}}
     left = {**url, "objects": [credential], "prune": True}
     broken = {**url, "objects": [credential, {**target, "target": "b", "credentials": ["gone"]}]}
     others = {**both, "managed_by": "ansible:another"}
@@ -102,14 +103,14 @@ def test_a_set_is_declared_pruned_and_refused_as_a_whole(ansible: Ansible, bare:
         {OBJECTS: {**both, "update_secrets": "always"}},
         {OBJECTS: broken},
         {OBJECTS: {**url, "objects": [{"nonsense": "x"}]}},
-        {OBJECTS: {**both, "secrets": {"unknown": SEEDED}}},
+        {OBJECTS: {**both, "secrets": {"unknown": given}}},
         {OBJECTS: {**others, "objects": [{**target, "labels": {"env": "prod"}}], "secrets": {}}},
         {OBJECTS: left, "check_mode": True},
         {OBJECTS: left},
         {OBJECTS: left},
         {OBJECTS: {**url, "objects": [], "prune": True}},
     ]
-    found, said = ansible.tried(tasks, "-vvv")
+    found, said = ansible.tried(tasks, "-vvv", SEED=SEEDED)
     predicted, made, again, always, *rest = found
     assert [one["changed"] for one in found[:4]] == [True, True, False, True]
     assert {(one["action"], one["name"]) for one in made["changes"]} == {

@@ -100,9 +100,9 @@ def job(served: Served, folder: Path, shop: PostgresServer) -> list[dict[str, An
         {"url": "http://gateway.example.com"},
         {"ca_path": "/nowhere/ca.pem"},
         {"ca_path": str(shop.ca_path)},
-        {"token": WRONG_TOKEN},
     )
     said = [", ".join(f"{name}={value!r}" for name, value in each.items()) for each in wrong]
+    said.append("token=lookup('ansible.builtin.env', 'WRONG')")
     lookups = [f"{{{{ lookup('trailgate.gateway.token', 'reader', {words}) }}}}" for words in said]
     return [
         {SESSIONS: url},
@@ -147,6 +147,7 @@ def recorded(
             "TRAILGATE_URL": f"https://127.0.0.1:{served.api}",
             "TRAILGATE_CA_PATH": served.ca,
             "TRAILGATE_TOKEN": token,
+            "WRONG": WRONG_TOKEN,
         }
         found, said = ansible.tried(job(served, folder, shop), "-vvv", **here)
     with at_work(local, shop, ""):
