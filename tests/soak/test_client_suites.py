@@ -32,6 +32,7 @@ EXCEPTIONS: dict[str, str] = {
         BUFFERS
     ),
     "tests/test_async.py::AsyncTests::test_flush_on_write": CAP,
+    "tests/test_green.py::GreenTestCase::test_flush_on_write": CAP,
     "tests/test_types_extras.py::JsonTestCase::test_scs": STRINGS,
     "test/dbapi/test_connection.py::test_password_bytes": TOKEN,
     "test/legacy/test_connection.py::testBytesPassword": TOKEN,
