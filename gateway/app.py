@@ -27,24 +27,24 @@ from gateway.declare.rights import Rights
 from gateway.declare.whole import Base
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import Grants
-from gateway.in_force import Doors, InForce
 from gateway.model import RecordFailed, Refused
-from gateway.own_files import closed_to_objects
-from gateway.parts import (
+from gateway.policy.documents import PolicyError, PolicySet
+from gateway.policy.narrowing import complaint
+from gateway.proxy.listener import ListenSpec
+from gateway.proxy.watched import Watch
+from gateway.signals import EndSignals
+from gateway.store.interface import StoreFailed
+from gateway.store.objects import StoredObjects
+from gateway.wiring.in_force import Doors, InForce
+from gateway.wiring.own_files import closed_to_objects
+from gateway.wiring.parts import (
     Parts,
     PolicyPlace,
     background,
     made,
     server_tls,
 )
-from gateway.policy.documents import PolicyError, PolicySet
-from gateway.policy.narrowing import complaint
-from gateway.proxy.listener import ListenSpec
-from gateway.proxy.watched import Watch
-from gateway.rotating import rotations
-from gateway.signals import EndSignals
-from gateway.store.interface import StoreFailed
-from gateway.store.objects import StoredObjects
+from gateway.wiring.rotating import rotations
 
 __all__ = ["Gateway", "StartFailed", "running", "serve"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.config import load_objects
-from gateway.parts import names_of
+from gateway.wiring.parts import names_of
 
 OBJECTS = """
 issuer: corp

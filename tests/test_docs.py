@@ -35,16 +35,16 @@ from gateway.config.keeping import HeldSessions
 from gateway.config.objects import KINDS, ClaimsObject, IdentityObject, TlsObject, plural
 from gateway.config.reading import key_of
 from gateway.config.rotating import RotationObject, Span
-from gateway.evidence import Evidence, RecordMetrics, Witnessed
 from gateway.model import Target
 from gateway.protocols import discover
 from gateway.proxy.metrics import Metrics
 from gateway.record.recipients import Recipient, make_recipient
 from gateway.record.recorder import NodeRecorder, RecorderOptions
-from gateway.rotating import RotationMetrics
 from gateway.ship.folder import FolderPublisher
 from gateway.ship.spool import Spool
 from gateway.verify.findings import Findings
+from gateway.wiring.evidence import Evidence, RecordMetrics, Witnessed
+from gateway.wiring.rotating import RotationMetrics
 from tests.identity.saml_signing import idp_metadata
 from tests.pages import (
     API,

@@ -14,8 +14,8 @@ from gateway.config import load_objects
 from gateway.identity.login.flows import LASTS
 from gateway.identity.login.refreshing import EVERY, GRACE
 from gateway.identity.saml.response import SamlProvider
-from gateway.parts import issuers_of, names_of
-from gateway.providers import oidc_providers, saml_providers
+from gateway.wiring.parts import issuers_of, names_of
+from gateway.wiring.providers import oidc_providers, saml_providers
 from tests.identity.saml_signing import Idp, idp_metadata
 from tests.pages import ROOT, blocks
 

@@ -37,11 +37,11 @@ from gateway.identity.login.relying import OidcProvider, challenge_of, new_verif
 from gateway.identity.login.throttle import LoginLimits
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
-from gateway.providers import SealedTokens
 from gateway.store.grants import StoredGrants
 from gateway.store.logins import StoredLogins
 from gateway.store.secrets import StoredSecrets
 from gateway.store.sqlite import SqliteDatabase
+from gateway.wiring.providers import SealedTokens
 from tests.identity.saml_signing import ENTITY, Idp
 
 REDIRECT = "http://127.0.0.1:49152/callback"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from gateway.config import load_settings
-from gateway.own_files import closed_to_objects
 from gateway.record.history import read_history
 from gateway.record.places import Reach, find_places
 from gateway.record.reader import Evidence
+from gateway.wiring.own_files import closed_to_objects
 from tests.declare.conftest import CREDENTIAL, TARGET, Place, World
 
 SECRET = "correct-horse-battery-51aple"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.keeping import Keeping
 from gateway.record.declared import FOR_EVER, Hold, Retention
 from gateway.record.erasing import EraseRefused, Marker
 from gateway.record.expiry import Expiry
 from gateway.record.places import Reach
 from gateway.record.reader import Evidence
 from gateway.record.recorder import NodeRecorder
+from gateway.wiring.keeping import Keeping
 from tests.faults.auditor import Auditor, kinds, until
 from tests.record.place import Place
 

@@ -22,10 +22,10 @@ from gateway.ship import ShipFailed
 from gateway.ship.mirror import LogMirror
 from gateway.ship.s3 import S3Options, S3Publisher
 from gateway.ship.witness import WitnessClient
-from gateway.succession import predecessor
 from gateway.verify.findings import Findings
 from gateway.verify.note import ED25519, VerifierKey
 from gateway.verify.run import Request, verify
+from gateway.wiring.succession import predecessor
 from tests.faults.auditor import Auditor, kinds
 from tests.record.place import Place
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load_settings
-from gateway.evidence import opened_evidence
 from gateway.record.declared import FOR_EVER, Retention
 from gateway.record.recorder import NodeRecorder
 from gateway.verify.run import Request, verify
+from gateway.wiring.evidence import opened_evidence
 from tests.faults.strict_s3 import EVIDENCE, KEYS, StrictS3
 from tests.faults.test_s3_faults import s3 as s3_fixture
 from tests.record.place import Place

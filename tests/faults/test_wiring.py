@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load_settings
-from gateway.evidence import witnessed
 from gateway.ship.mirror import LogMirror
+from gateway.wiring.evidence import witnessed
 from tests.faults.auditor import Auditor, day, until
 from tests.record.place import Place
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.evidence import Witnessed
 from gateway.model import RecordFailed
 from gateway.ship import ShipFailed
 from gateway.ship.proofs import TileHashes, consistency_proof
@@ -24,6 +23,7 @@ from gateway.ship.witnesses import WitnessGroup
 from gateway.verify.consistency import is_consistent
 from gateway.verify.note import VerifierKey
 from gateway.verify.run import Request, verify
+from gateway.wiring.evidence import Witnessed
 from gateway.witness.keeper import Witness, WitnessError, parse_request
 from tests.faults.auditor import Auditor, day, until, worked
 from tests.record.place import Place

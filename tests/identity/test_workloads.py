@@ -27,7 +27,7 @@ from gateway.identity.jwks import Pace
 from gateway.identity.oidc import Issuer, Issuers
 from gateway.identity.spiffe import trust_domain_of
 from gateway.model import Identity, Refused
-from gateway.parts import issuers_of, names_of
+from gateway.wiring.parts import issuers_of, names_of
 
 DOMAIN = "spiffe://prod.example"
 K8S = "https://kubernetes.default.svc.cluster.local"

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.admin.cli._checks import NOTE, OK, UNKNOWN, WRONG, Finding
 from gateway.config import Settings
 from gateway.credentials.master import VaultFailed
-from gateway.custody import master_key_of
+from gateway.wiring.custody import master_key_of
 
 
 async def check_master_key(settings: Settings) -> Finding:

@@ -12,10 +12,10 @@ from gateway.config import IssuerObject, Objects
 from gateway.identity.jwks import IssuerKeys
 from gateway.model import Grant, Identity, Refused, Session, Target
 from gateway.protocols import discover
-from gateway.providers import saml_provider
 from gateway.proxy.limits import Limits
 from gateway.proxy.metrics import Metrics
 from gateway.proxy.upstream import Upstream
+from gateway.wiring.providers import saml_provider
 
 AT_ONCE = 16
 _REACH_CURE = "check address, firewall, tls and the credential; the target's log says more"

@@ -11,7 +11,7 @@ import click
 from gateway.admin.cli.output import Failed
 from gateway.config import ConfigError, load_settings
 from gateway.data_folder import StartFailed
-from gateway.retiring import retire_node
+from gateway.wiring.retiring import retire_node
 
 
 @click.command(epilog="Example: trailgate node retire --config /etc/trailgate/trailgate.yaml")

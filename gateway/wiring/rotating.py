@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wiring: rotations of the secrets in the vault, with their metrics."""
+"""Rotations of the secrets in the vault, with their metrics."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gateway.config import Settings
 from gateway.credentials.rotation import discover
 from gateway.credentials.rotation.schedule import Schedule
 from gateway.credentials.rotation.steps import OnStep, Rotator
-from gateway.custody import Custody
 from gateway.model import Credential, Target
-from gateway.parts import Parts, limits_of
 from gateway.protocols import discover as protocols
 from gateway.proxy.visits import Visits
 from gateway.store.rotations import StoredRotations
 from gateway.vault_model import Rotation
+from gateway.wiring.custody import Custody
+from gateway.wiring.parts import Parts, limits_of
 
 
 class RotationMetrics:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wiring: erasing a session's key, and the legal holds that forbid it."""
+"""Erasing a session's key, and the legal holds that forbid it."""
 
 from __future__ import annotations
 

@@ -19,10 +19,7 @@ from gateway.certificates import Certificate, self_made
 from gateway.config import IssuerObject, Objects, Settings
 from gateway.config.key_sets import JwksObject
 from gateway.credentials.sealer import Sealer
-from gateway.custody import Custody, opened_vault
 from gateway.declare.whole import Base, documents_of, whole
-from gateway.directory import LiveSessions, Targets
-from gateway.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
 from gateway.identity.assertions import AGENTS_ISSUER, AgentAssertions
 from gateway.identity.authenticator import TokenAuthenticator
 from gateway.identity.grants import Grants
@@ -31,13 +28,9 @@ from gateway.identity.login.flows import Logins
 from gateway.identity.names import Names
 from gateway.identity.oidc import Issuer, Issuers
 from gateway.identity.signing import KeyFile, SigningKeys
-from gateway.keeping import Keeping, retention_of
 from gateway.model import Level
-from gateway.nodes import NodeSessions
-from gateway.own_files import closed_to_objects
 from gateway.policy.documents import PolicySet
 from gateway.protocols import discover
-from gateway.providers import SealedTokens, providers_of
 from gateway.proxy.analyst import Analyst
 from gateway.proxy.decider import DeciderPolicy
 from gateway.proxy.limits import Limits
@@ -55,8 +48,15 @@ from gateway.store.objects import StoredObjects
 from gateway.store.opening import opened
 from gateway.store.sessions import StoredSessions
 from gateway.store.used_tokens import UsedTokens
-from gateway.store_watch import watch_store
-from gateway.succession import predecessor
+from gateway.wiring.custody import Custody, opened_vault
+from gateway.wiring.directory import LiveSessions, Targets
+from gateway.wiring.evidence import Evidence, RecordMetrics, Witnessed, opened_evidence, witnessed
+from gateway.wiring.keeping import Keeping, retention_of
+from gateway.wiring.nodes import NodeSessions
+from gateway.wiring.own_files import closed_to_objects
+from gateway.wiring.providers import SealedTokens, providers_of
+from gateway.wiring.store_watch import watch_store
+from gateway.wiring.succession import predecessor
 
 log = logging.getLogger("trailgate")
 

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.directory import LiveSessions, live_document
 from gateway.store.interface import StoreFailed
 from gateway.store.sessions import StoredSessions
+from gateway.wiring.directory import LiveSessions, live_document
 
 log = logging.getLogger("trailgate")
 

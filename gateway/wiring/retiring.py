@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wiring: a node is retired, and the end of its log reaches witness and store."""
+"""A node is retired, and the end of its log reaches witness and store."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 
 from gateway.config import Settings
 from gateway.data_folder import StartFailed, locked
-from gateway.evidence import opened_evidence, witnessed
 from gateway.model import RecordFailed
 from gateway.record.retirement import retire
+from gateway.wiring.evidence import opened_evidence, witnessed
 
 
 async def retire_node(settings: Settings) -> str:

@@ -12,9 +12,9 @@ from gateway.declare.orders import Rejected
 from gateway.declare.whole import Whole
 from gateway.identity.oidc import Issuer
 from gateway.model import Target
-from gateway.parts import Parts, issuers_of, keys_of_agents, names_of, record_policies
-from gateway.providers import Providers, providers_of
 from gateway.proxy.listener import Listener, ListenSpec, Proxy
+from gateway.wiring.parts import Parts, issuers_of, keys_of_agents, names_of, record_policies
+from gateway.wiring.providers import Providers, providers_of
 
 log = logging.getLogger("trailgate")
 

@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from gateway.config import Objects
-from gateway.directory import Targets
 from gateway.model import Target
+from gateway.wiring.directory import Targets
 
 
 def told(listened_on: str, public_host: str, own: bool = False) -> str:

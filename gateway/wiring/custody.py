@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wiring: the vault with its master key as the settings have it."""
+"""The vault with its master key as the settings have it."""
 
 from __future__ import annotations
 
