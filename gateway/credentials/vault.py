@@ -21,6 +21,8 @@ from gateway.vault_model import SealingKey, SecretMove, SecretVersion
 
 _Wrapped = SecretVersion | SealingKey
 _Replace = Callable[[str, bytes], Awaitable[bool]]
+Before = Callable[[Sequence[SecretVersion]], Awaitable[None]]
+"""Told, before each attempt, what is about to be added or destroyed; what it raises prevents it."""
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +173,14 @@ class Vault:
 
     # --- changes ---------------------------------------------------------------------------------
 
-    async def keep(self, credential: str, secret: str, by: str, account: str = "") -> int:
+    async def keep(
+        self,
+        credential: str,
+        secret: str,
+        by: str,
+        account: str = "",
+        before: Before | None = None,
+    ) -> int:
         """Put a secret in force; the version before it stays a second choice for a while."""
         _check(secret)
         for _ in range(ATTEMPTS):
@@ -180,6 +189,8 @@ class Vault:
             account = account or (current.account if current else "")
             moves = [_to_retired(current, self.now(), GRACE_SECONDS)] if current else []
             added = await self.sealed(versions, credential, account, secret, by, "current")
+            if before is not None:
+                await before([added])
             if await self.store.apply(added, moves):
                 await self.refresh()
                 _log(added, "a secret was set", by)
@@ -189,13 +200,21 @@ class Vault:
         )
 
     async def add(
-        self, credential: str, account: str, secret: str, by: str, state: str
+        self,
+        credential: str,
+        account: str,
+        secret: str,
+        by: str,
+        state: str,
+        before: Before | None = None,
     ) -> SecretVersion:
         """A version that is not in force: `pending`, or `retired` for an account that rests."""
         _check(secret)
         for _ in range(ATTEMPTS):
             versions = await self.store.versions(credential)
             added = await self.sealed(versions, credential, account, secret, by, state)
+            if before is not None:
+                await before([added])
             if await self.store.apply(added):
                 await self.refresh()
                 return added
@@ -230,11 +249,13 @@ class Vault:
             sealed=envelope.sealed,
         )
 
-    async def drop(self, credential: str, by: str = "") -> None:
+    async def drop(self, credential: str, by: str = "", before: Before | None = None) -> None:
         """Forget every secret of a credential, for good."""
         for _ in range(ATTEMPTS):
             live = [one for one in await self.store.versions(credential) if one.state in _LIVE]
             moves = [_revoked(one, self.now()) for one in live]
+            if moves and before is not None:
+                await before(live)
             if not moves or await self.store.apply(None, moves):
                 await self.refresh()
                 if moves:

@@ -18,7 +18,7 @@ from gateway.credentials.master import VaultFailed
 from gateway.declare.orders import Change, Order, Outcome, Rejected, Shown
 from gateway.declare.plan import Plan, Step, in_vault, planned
 from gateway.declare.policies import failing_tests
-from gateway.declare.ports import ChangeRecord, Force, SecretKeeper
+from gateway.declare.ports import ChangeRecord, Force, SecretKeeper, record_unknown
 from gateway.declare.whole import Base, Whole, documents_of, whole
 from gateway.store.interface import StoreFailed
 from gateway.store.objects import Edit, StoredObject, StoredObjects
@@ -201,7 +201,7 @@ class Declarer:
             )
         except BaseException:
             # A link that broke at the commit leaves open whether it was done; `refresh` will see.
-            await self._record.config_changed({"event": "config.unknown", "change": change}, b"")
+            await record_unknown(self._record, change)
             raise
         if written is None:
             event = {"event": "config.not_changed", "change": change}

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 from typing import Protocol as Interface
 
 from gateway.declare.whole import Whole
+from gateway.model import RecordFailed
+
+log = logging.getLogger("trailgate")
 
 
 class SecretKeeper(Interface):
@@ -51,3 +55,12 @@ class ChangeRecord(Interface):
 
         `event` stands in the clear, `document` is sealed for the auditors.
         """
+
+
+async def record_unknown(record: ChangeRecord, change: str) -> None:
+    """Record that it is not known whether a change, recorded already, was made. Never raises
+    RecordFailed, which would say that it was not."""
+    try:
+        await record.config_changed({"event": "config.unknown", "change": change}, b"")
+    except RecordFailed as error:
+        log.error("a change has no outcome in the record", extra={"cause": str(error)})

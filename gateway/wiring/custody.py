@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -26,9 +27,10 @@ from gateway.credentials.rotation.schedule import Schedule
 from gateway.credentials.rotation.steps import StepRecord
 from gateway.credentials.sealer import Sealer
 from gateway.credentials.transit import TransitKey, TransitPlace
-from gateway.credentials.vault import Vault
+from gateway.credentials.vault import Before, Vault
+from gateway.declare.ports import record_unknown
 from gateway.identity.tree import rfc3339
-from gateway.model import Credential
+from gateway.model import Credential, RecordFailed
 from gateway.store.database import Database
 from gateway.store.interface import StoreFailed
 from gateway.store.secrets import StoredSecrets
@@ -160,22 +162,44 @@ class Custody:
         if users and account and account not in users:
             raise Refused(f"credential {name}: account {account} is none of {', '.join(users)}")
         current = next((o for o in await self.vault.versions(name) if o.state == "current"), None)
-        if users and account and current and (current.account or users[0]) != account:
-            version = (await self.vault.add(name, account, secret, by, "retired")).version
-            state = "retired"
-        else:
-            version, state = await self.vault.keep(name, secret, by, account), "current"
-        await self._recorded("secret.set", name, by, version=version, state=state)
+        resting = users and account and current and (current.account or users[0]) != account
+        state = "retired" if resting else "current"
+        async with self._recorded_first("secret.set", name, by, state=state) as before:
+            if resting:
+                added = await self.vault.add(name, account, secret, by, state, before)
+                version = added.version
+            else:
+                version = await self.vault.keep(name, secret, by, account, before)
         return {"name": name, "version": version, "state": state}
 
     async def drop_secret(self, name: str, by: str) -> None:
-        await self.vault.drop(name, by)
-        await self._recorded("secret.drop", name, by)
+        async with self._recorded_first("secret.drop", name, by) as before:
+            await self.vault.drop(name, by, before)
 
-    async def _recorded(self, event: str, name: str, by: str, **more: Any) -> None:
-        if self.record is not None:
-            fields = {"event": event, "kind": "credential", "credential": name, "by": by, **more}
-            await self.record.config_changed(fields, b"")
+    @asynccontextmanager
+    async def _recorded_first(
+        self, event: str, name: str, by: str, **more: Any
+    ) -> AsyncIterator[Before]:
+        """Gives what records a change of these versions before it is made. Raises RecordFailed:
+        then nothing is changed. Of several events of one `change`, the last says what was done."""
+        if self.record is None:
+            raise RecordFailed("the gateway starts, and its record is not open yet: try again")
+        record, change, told = self.record, secrets.token_hex(8), False
+        fields = {"event": event, "change": change, "kind": "credential", "credential": name}
+
+        async def before(versions: Sequence[SecretVersion]) -> None:
+            nonlocal told
+            numbers = {"version": max(one.version for one in versions)}
+            await record.config_changed({**fields, "by": by, **numbers, **more}, b"")
+            told = True
+
+        try:
+            yield before
+        except BaseException:
+            if told:
+                # A link that broke at the commit leaves open whether it was done.
+                await record_unknown(record, change)
+            raise
 
     async def rotate(
         self, name: str, by: str, max_age: float | None, force: bool
