@@ -19,7 +19,7 @@ from gateway.declare.orders import Change, Order, Outcome, Rejected, Shown
 from gateway.declare.plan import Plan, Step, in_vault, planned
 from gateway.declare.policies import failing_tests
 from gateway.declare.ports import ChangeRecord, Force, SecretKeeper, record_unknown
-from gateway.declare.whole import Base, Whole, documents_of, whole
+from gateway.declare.whole import Base, Documents, Whole, documents_of, in_the_way, whole
 from gateway.store.interface import StoreFailed
 from gateway.store.objects import Edit, StoredObject, StoredObjects
 
@@ -110,7 +110,7 @@ class Declarer:
         documents = await asyncio.to_thread(documents_of, stored)
         plan = await asyncio.to_thread(planned, order, there, documents, self.base.names())
         self._check_secrets(plan)
-        new = await self._checked(plan)
+        new = await self._checked(plan, documents)
         if order.dry_run:
             await self._force.check(new)
         if order.dry_run or not plan.changing:
@@ -135,16 +135,15 @@ class Declarer:
         _log(order, plan)
         return Outcome(tuple(_change(step, there | now) for step in plan.steps), self.revision)
 
-    async def _checked(self, plan: Plan) -> Whole:
-        """The whole set as it would be. Raises Rejected."""
+    async def _checked(self, plan: Plan, there: Documents) -> Whole:
+        """The whole set as it would be; `there`: as it is. Raises Rejected."""
         if len(plan.documents) > MOST_OBJECTS:
             raise Rejected(422, f"more than {MOST_OBJECTS} objects: use another gateway")
         try:
             new = await asyncio.to_thread(whole, self.base, plan.documents, self._closed)
         except Rejected as error:
             if all(step.action == "delete" for step in plan.changing):
-                detail = "others still need it: nothing was changed"
-                raise Rejected(409, detail, error.findings) from error
+                raise await self._in_the_way(plan, there, error) from error
             raise
         changed = {step.name for step in plan.changing if step.kind == "policy"}
         failing = [
@@ -156,6 +155,15 @@ class Declarer:
         if failing:
             raise Rejected(422, "the policy's own tests fail: nothing was changed", failing)
         return new
+
+    async def _in_the_way(self, plan: Plan, there: Documents, after: Rejected) -> Rejected:
+        before: Sequence[Mapping[str, Any]] = ()
+        try:
+            await asyncio.to_thread(whole, self.base, there, self._closed)
+        except Rejected as error:
+            before = error.findings
+        gone = [f"{step.kind} {step.name}" for step in plan.changing]
+        return in_the_way(gone, after, before)
 
     def _check_secrets(self, plan: Plan) -> None:
         if self.keeper is None and any(step.secret is not None for step in plan.steps):

@@ -103,3 +103,36 @@ def finding(mistake: Mistake) -> dict[str, Any]:
         else {"object": place.file, "pointer": place.pointer}
     )
     return {**where, "detail": mistake.message, "cure": mistake.cure}
+
+
+def in_the_way(
+    gone: Sequence[str], after: Rejected, before: Sequence[Mapping[str, Any]]
+) -> Rejected:
+    """Why objects, named as "KIND NAME", cannot go: `after` has the mistakes of what would be left.
+
+    `before`: the mistakes that there are already, which the deletion does not cause.
+    """
+    caused = [one for one in after.findings if one not in before]
+    told = ", ".join(dict.fromkeys(_place(one) for one in caused or after.findings))
+    detail = (
+        f"{_listed(gone)} still needed by {told}"
+        if caused
+        else f"{told} is wrong already, whether or not {_listed(gone)} deleted"
+    )
+    findings = [
+        {
+            **one,
+            "cure": f"{'change' if one in caused else 'correct'} or delete {_place(one)} first,"
+            " or all of them in one apply",
+        }
+        for one in after.findings
+    ]
+    return Rejected(409, f"{detail}: nothing was changed", findings)
+
+
+def _listed(gone: Sequence[str]) -> str:
+    return f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'}"
+
+
+def _place(one: Mapping[str, Any]) -> str:
+    return str(one.get("object") or f"{one.get('file')}:{one.get('line')}")

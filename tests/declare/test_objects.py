@@ -210,7 +210,36 @@ async def test_what_others_need_cannot_be_deleted(world: World) -> None:
     await world.declared("targets/orders", TARGET)
     told = problem(await world.admin.delete("/api/v1/credentials/app"), 409)
     assert told["errors"][0]["object"] == "target orders"
+    needed = "credential app is still needed by target orders: nothing was changed"
+    assert told["detail"] == needed
+    cure = "change or delete target orders first, or all of them in one apply"
+    assert told["errors"][0]["cure"] == cure
     assert await world.names("credentials") == ["app"]
+
+
+async def test_a_deletion_does_not_blame_what_is_deleted_for_what_was_wrong_before(
+    world: World,
+) -> None:
+    secret = world.folder / "secret"
+    secret.write_text("s")
+    of_file = {"user": "x", "secret": {"from": f"file:{secret}"}}
+    await world.declared("credentials/of-file", of_file)
+    await world.declared("credentials/app", CREDENTIAL)
+    await world.declared("targets/orders", TARGET)
+    secret.unlink()
+    told = problem(await world.admin.delete("/api/v1/targets/orders"), 409)
+    wrong = "credential of-file is wrong already, whether or not target orders is deleted"
+    assert told["detail"] == f"{wrong}: nothing was changed"
+    assert (
+        "cannot be read" in told["errors"][0]["detail"] or "secret" in told["errors"][0]["detail"]
+    )
+    assert told["errors"][0]["cure"].startswith("correct or delete credential of-file first")
+    # What a deletion causes is told apart from what was wrong before.
+    told = problem(await world.admin.delete("/api/v1/credentials/app"), 409)
+    assert told["detail"].startswith("credential app is still needed by target orders:")
+    assert [one["object"] for one in told["errors"]] == ["credential of-file", "target orders"]
+    assert (await world.admin.delete("/api/v1/credentials/of-file")).status_code == 200
+    assert (await world.admin.delete("/api/v1/targets/orders")).status_code == 200
 
 
 async def test_lists_come_in_pages(world: World) -> None:
