@@ -317,6 +317,10 @@ class Refusal:
     url: str = ""
 
 
+class StoreFailed(Exception):
+    """The store cannot be opened, read or written; the text names the place and the cure."""
+
+
 class RecordFailed(Exception):
     """The record cannot be written: nothing may move on."""
 

@@ -17,6 +17,7 @@ from functools import partial
 from gateway.credentials.envelope import Envelope, context_of, rewrapped, seal, unseal
 from gateway.credentials.master import KeyRing, VaultFailed
 from gateway.credentials.ports import SecretStore
+from gateway.outage import Outage
 from gateway.vault_model import SealingKey, SecretMove, SecretVersion
 
 _Wrapped = SecretVersion | SealingKey
@@ -160,6 +161,8 @@ class Vault:
 
     async def watch(self) -> None:
         """Look for changes each second until cancelled; a store that fails is asked again."""
+        over = "secrets are watched again"
+        outage = Outage(log, "secrets cannot be watched", over, level=logging.INFO)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_EVERY):
@@ -168,8 +171,9 @@ class Vault:
             try:
                 await self.refresh()
                 await self.sweep()
-            except Exception:
-                log.exception("secrets cannot be watched; those known stay in force")
+                outage.worked()
+            except Exception as error:
+                outage.failed(error)  # those known stay in force
 
     # --- changes ---------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from gateway.identity.own_jwt import TokenOf
 from gateway.identity.refusal import refused, unrecorded
 from gateway.identity.standing import standing
 from gateway.model import Grant, Hop, Identity, RecordFailed, StoredGrant
+from gateway.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ OnRevoked = Callable[[Sequence[str]], None]
 SWEEP_EVERY = 1.0
 FORGET_EVERY = 3600.0
 FORGET_AFTER = 7 * 86400.0
+STORE_AWAY = "the store does not answer: no login, no exchange, and no revocation is heard"
 REMEMBERED = 60.0
 """Far longer than a read of the store can be under way, in seconds."""
 
@@ -354,14 +356,16 @@ class Grants:
     async def watch(self) -> None:
         """Sweep each second until cancelled; a store that fails is asked again."""
         forgot_at = float("-inf")
+        outage = Outage(log, STORE_AWAY, "the store answers: revocations are heard again")
         while True:
             try:
                 await self.sweep()
                 if time.monotonic() - forgot_at > FORGET_EVERY:
                     await self.store.forget_expired(self.now() - FORGET_AFTER)
                     forgot_at = time.monotonic()
-            except Exception:
-                log.exception("grants cannot be watched: the store does not answer")
+                outage.worked()
+            except Exception as error:
+                outage.failed(error)
             await self._pause()
 
     async def _pause(self) -> None:

@@ -8,12 +8,9 @@ from typing import Literal
 from typing import Protocol as Interface
 
 from gateway.model import Grant, StoredGrant
+from gateway.model import StoreFailed as StoreFailed
 
 Added = Literal["added", "dead_parent", "too_many_children"]
-
-
-class StoreFailed(Exception):
-    """The store cannot be opened, read or written; the text names the place and the cure."""
 
 
 class GrantStore(Interface):

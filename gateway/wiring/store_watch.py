@@ -31,7 +31,8 @@ async def watch_store(grants: Grants, proxy: Proxy, grace_seconds: float) -> Non
             stale = not stale
             count = proxy.note(_STALE if stale else _FRESH)
             told = "sessions go on without the store" if stale else "the store answers again"
-            log.warning(told, extra={"sessions": count})
+            # The watch of grants warns of the store itself.
+            log.log(logging.WARNING if count else logging.INFO, told, extra={"sessions": count})
         if silent > grace_seconds + SWEEP_EVERY:
             end_all(proxy)
 

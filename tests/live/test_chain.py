@@ -213,6 +213,7 @@ def test_without_the_store_nobody_gets_in_and_what_goes_on_is_marked(
             assert time.monotonic() < deadline
             time.sleep(0.1)
         link.execute("select 'meanwhile'")  # within the grace
+        time.sleep(3)  # for the log to fill, if it did
         assert gateway.psql("select 1", database="shop").returncode != 0
         url = f"{gateway.ready['admin_url']}/oauth/token"
         answer = httpx.post(url, data=form, trust_env=False)
@@ -224,6 +225,15 @@ def test_without_the_store_nobody_gets_in_and_what_goes_on_is_marked(
         link.execute("select 'after'")
         assert gateway.psql("select 1", database="shop").stdout == "1\n"
     assert gateway.stop() == 0
+    assert "Traceback" not in gateway.log.read_text()
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line[:1] == "{"]
+    told = [one for one in lines if "the store" in one["message"] and "level" in one]
+    watch = [one for one in told if one["logger"] == "gateway.identity.grants"]
+    assert [one["message"].partition(":")[0] for one in watch] == [
+        "the store does not answer",
+        "the store answers",
+    ]
+    assert {one["level"] for one in watch} == {"warning"} and watch[1]["failures"] >= 4
     verdict = command_json("verify", str(gateway.data), "--identity", str(identity(gateway)))
     assert verdict["defects"] == []
     record = b"".join(one.read_bytes() for one in gateway.data.glob("evidence/seg/*/*/*"))

@@ -17,6 +17,7 @@ from typing import Any
 from gateway.credentials.rotation.attempt import Refused
 from gateway.credentials.rotation.steps import Rotator
 from gateway.model import Credential
+from gateway.outage import Outage
 from gateway.vault_model import Rotation, SecretVersion
 
 log = logging.getLogger(__name__)
@@ -123,12 +124,15 @@ class Schedule:
 
     async def watch(self) -> None:
         """Look each second until cancelled; what runs then is left for the next start."""
+        over = "rotations are looked at again"
+        outage = Outage(log, "rotations cannot be looked at", over, level=logging.INFO)
         try:
             while True:
                 try:
                     await self.look()
-                except Exception:
-                    log.exception("rotations cannot be looked at; it is tried again")
+                    outage.worked()
+                except Exception as error:
+                    outage.failed(error)
                 await asyncio.sleep(LOOK_EVERY)
         finally:
             running = list(self._running.values())

@@ -12,6 +12,7 @@ from gateway.identity.grants import Grants
 from gateway.identity.login.ports import CannotOpen, LoginStore, Vault
 from gateway.identity.login.relying import Ended, RelyingParty, Unconfirmed
 from gateway.model import Grant, Refused, StoredRefresh
+from gateway.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,18 @@ class Refresher:
     async def watch(self) -> None:
         """Look each second until cancelled; a store that fails is asked again."""
         forgot_at = float("-inf")
+        outage = Outage(
+            log, "logins cannot be confirmed", "logins are confirmed again", level=logging.INFO
+        )
         while True:
             try:
                 await self.look()
                 if self._grants.now() - forgot_at > FORGET_EVERY:
                     forgot_at = self._grants.now()
                     await self._store.forget_before(forgot_at)
-            except Exception:
-                log.exception("logins cannot be confirmed: the store does not answer")
+                outage.worked()
+            except Exception as error:
+                outage.failed(error)
             await asyncio.sleep(LOOK_EVERY)
 
     async def look(self) -> None:
