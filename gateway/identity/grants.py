@@ -78,7 +78,7 @@ class Grants:
         ledger: GrantLedger | None = None,
     ) -> None:
         self.store = store
-        self._ledger = ledger or NoLedger()
+        self.ledger = ledger or NoLedger()
         self.limits = limits
         self.now = now
         self.kin: Kin = itself
@@ -125,7 +125,7 @@ class Grants:
             kept = "" if stored.grant.id == root.id else "another node was first"
         finally:
             if kept:
-                self._ledger.not_kept(root.id, kept)
+                self.ledger.not_kept(root.id, kept)
         return stored
 
     def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -140,7 +140,7 @@ class Grants:
     ) -> Grant:
         """The grant, recorded. Raises Refused: what is not recorded is not given."""
         try:
-            return replace(grant, minted_in=await self._ledger.mint(grant, parent, lease_until))
+            return replace(grant, minted_in=await self.ledger.mint(grant, parent, lease_until))
         except RecordFailed as error:
             raise unrecorded(error) from error
 
@@ -240,7 +240,7 @@ class Grants:
             )
         finally:
             if added != "added":
-                self._ledger.not_kept(grant.id, added or "the store did not keep it")
+                self.ledger.not_kept(grant.id, added or "the store did not keep it")
         if added == "dead_parent":
             raise refused("the parent's grant is no longer in force", code="revoked")
         if added == "too_many_children":
@@ -295,7 +295,7 @@ class Grants:
         if stored is None or not await self.store.renew_lease(grant_id, until, now):
             return None
         try:
-            await self._ledger.refreshed(stored.grant, until, by)
+            await self.ledger.refreshed(stored.grant, until, by)
         except RecordFailed as error:
             raise unrecorded(error) from error
         return until
@@ -314,7 +314,7 @@ class Grants:
         if stored is None:
             return
         try:
-            await self._ledger.revoked_unused(stored.grant, ids, by, cause)
+            await self.ledger.revoked_unused(stored.grant, ids, by, cause)
         except RecordFailed as error:
             log.error("a revocation is not recorded", extra={"cause": str(error)})
 
@@ -336,7 +336,7 @@ class Grants:
         self._sequence, ids = await self.store.revocations_after(self._sequence)
         elsewhere = [revoked for revoked in ids if revoked not in self._announced]
         self._announce(elsewhere, "elsewhere", "another node")
-        self._ledger.sweep(self.now())
+        self.ledger.sweep(self.now())
         self._announced.difference_update(ids)
         self.last_seen = time.monotonic()
 
@@ -351,7 +351,7 @@ class Grants:
         log.info("grants revoked", extra={"grants": list(ids), "cause": cause})
         if self.on_revoked is not None:
             self.on_revoked(ids)
-        return self._ledger.revoked(ids, by, cause)
+        return self.ledger.revoked(ids, by, cause)
 
     async def watch(self) -> None:
         """Sweep each second until cancelled; a store that fails is asked again."""

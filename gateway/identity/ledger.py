@@ -29,6 +29,15 @@ class GrantLedger(Interface):
     ) -> None:
         """The same of a grant that has no open record here. Raises RecordFailed."""
 
+    def standing(self, suspended: Collection[str]) -> None:
+        """These grants, and no others, are suspended now. Never raises."""
+
+    async def suspended_unused(self, grant: Grant, cause: str) -> None:
+        """A root grant is suspended, also where it has no open record here. Raises RecordFailed."""
+
+    async def restored(self, grant: Grant, by: str) -> None:
+        """A suspended root grant is about to be authority again. Raises RecordFailed."""
+
     def sweep(self, now: float) -> None:
         """End the records of grants that have expired. Never raises."""
 
@@ -54,4 +63,13 @@ class NoLedger:
         return None
 
     def sweep(self, now: float) -> None:
+        return None
+
+    def standing(self, suspended: Collection[str]) -> None:
+        return None
+
+    async def suspended_unused(self, grant: Grant, cause: str) -> None:
+        return None
+
+    async def restored(self, grant: Grant, by: str) -> None:
         return None

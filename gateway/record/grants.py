@@ -35,6 +35,7 @@ _REMEMBERED = 16384
 _MOST_LISTED = 200
 """Grants that a revocation lists by name."""
 _TEXT = 200
+_UNCONFIRMED = "the provider does not confirm the login"
 
 Start = Callable[[Mapping[str, Any]], Awaitable[RecordedSession]]
 
@@ -51,6 +52,10 @@ class GrantRecord:
     busy: int = 0
     """Sessions and children that are about to cite it: until they do, it stays open."""
     ending: tuple[str, str] | None = None
+    suspended: bool = False
+    """Nothing of it may begin: its provider does not confirm the login."""
+    suspension_told: bool = False
+    """By a frame, which waits for what is about to cite the record."""
     refreshed_at: float = float("-inf")
     refreshes: int = 0
     """Since the last frame that told of one."""
@@ -114,14 +119,18 @@ class GrantRecords:
             yield record
         finally:
             record.busy -= 1
-            if record.ending is not None and not record.busy:
+            if not record.busy and record.ending is not None:
                 self._close(record, *record.ending)
+            elif not record.busy:
+                self._tell_standing(record)
 
     async def _in_use(self, grant: Grant) -> GrantRecord:
         while True:
             if grant.id in self._ended:
                 raise RecordFailed(f"grant {grant.id} has ended: nothing can be recorded of it")
             record = self._open.get(grant.id)
+            if record is not None and record.suspended:
+                raise RecordFailed(f"grant {grant.id} is suspended: nothing of it may begin")
             if record is not None:
                 self._open.move_to_end(grant.id)
                 return record
@@ -200,6 +209,44 @@ class GrantRecords:
             await self._opened(grant, "resume")
         self._ended.pop(grant.id, None)
         self.revoked((grant.id, *(one for one in grants if one != grant.id)), by, cause)
+
+    def standing(self, suspended: Collection[str]) -> None:
+        """These grants, and no others, are suspended: the open records of those for which that is
+        new say so, and nothing of them begins. Never raises."""
+        late = set(suspended)
+        for record in list(self._open.values()):
+            if (record.grant in late) != record.suspended:
+                record.suspended = not record.suspended
+                self._tell_standing(record)
+
+    def _tell_standing(self, record: GrantRecord, cause: str = _UNCONFIRMED) -> None:
+        if record.busy or record.suspended == record.suspension_told:
+            return
+        told = {"event": "suspend", "cause": cause[:_TEXT]}
+        event = told if record.suspended else {"event": "restore"}
+        try:
+            record.session.append("grant", "own", b"", _dump(event))
+            record.suspension_told = record.suspended
+        except RecordFailed as error:
+            log.error("a suspension has no frame", extra={"cause": str(error)})
+
+    async def suspended_unused(self, grant: Grant, cause: str) -> None:
+        """A root grant is suspended, whether or not it has a record here. Raises RecordFailed."""
+        record = self._open.get(grant.id)
+        if record is None:
+            record = await self._opened(grant, "resume")
+        record.suspended = True
+        self._tell_standing(record, cause)
+
+    async def restored(self, grant: Grant, by: str) -> None:
+        """A suspended root grant is about to be authority again; returns once that is on disk.
+        Raises RecordFailed: then it must not be."""
+        record = self._open.get(grant.id)
+        if record is None:
+            record = await self._opened(grant, "resume")
+        record.session.append("grant", "own", b"", _dump({"event": "restore", "by": by[:_TEXT]}))
+        record.suspended = record.suspension_told = False
+        await self._on_disk()
 
     def sweep(self, now: float) -> None:
         """End the records of grants that expired by `now`, the store's time. Never raises."""

@@ -40,6 +40,7 @@ class Known:
     cited: int = 0
     """Sessions that cite it, so far."""
     closed: bool = False
+    suspended: bool = False
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ class LogGrants:
             self._cited(text, _object(meta))
         elif kind == GRANT and not of_grant:
             self._session_defect(text, "has a frame of a grant")
+        elif kind == GRANT:
+            self._told(text, _object(meta))
         elif kind == CLOSE and of_grant:
             self._closed(text, _object(meta))
 
@@ -156,6 +159,9 @@ class LogGrants:
         elif _digest([meta.get(name) for name in _FACTS]) != known.facts:
             detail = f"cites grant {known.grant} with another origin or chain than it has"
             self._session_defect(text, detail)
+
+        if known.suspended:
+            self._session_defect(text, f"began while grant {known.grant} was suspended")
 
     # --- a grant's record ------------------------------------------------------------------------
 
@@ -210,6 +216,11 @@ class LogGrants:
         if complaint := _complaint(known, meta, above):
             raise _Odd(complaint)
 
+    def _told(self, text: str, meta: dict[str, Any]) -> None:
+        known = self._grants.records.get(text)
+        if known is not None and meta.get("event") in ("suspend", "restore"):
+            known.suspended = meta["event"] == "suspend"
+
     def _closed(self, text: str, meta: dict[str, Any]) -> None:
         known = self._grants.records.get(text)
         if known is None:
@@ -231,6 +242,8 @@ def _complaint(known: Known, meta: dict[str, Any], above: Known) -> str:
         return f"cites the record of {above.grant} as its parent's"
     if above.closed:
         return "was minted after its parent's record had ended"
+    if above.suspended:
+        return "was minted while its parent was suspended"
     if above.root != known.root or above.origin != known.origin:
         return "has another origin than its parent"
     if _digest(meta["chain"][:-1]) != above.chain:

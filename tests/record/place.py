@@ -23,7 +23,7 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.data = root / "data"
-        self.data.mkdir(exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         self.evidence = self.data / "evidence"
         self.auditor = root / "auditor"
         self.journal = self.data / "journal"

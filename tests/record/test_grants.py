@@ -272,6 +272,79 @@ async def test_a_revocation_of_an_unused_grant_is_recorded(place: Place) -> None
     assert [meta.get("event") for meta in frames_of(place, root.id)][-2:] == ["revoke", None]
 
 
+async def test_a_suspension_is_in_the_records_of_its_tree_and_so_is_its_end(place: Place) -> None:
+    recorder = await place.start()
+    root = await minted(recorder, root_grant())
+    child = await minted(recorder, below(root, "lead"), root)
+    other = await minted(recorder, root_grant("g_other"))
+    await used(recorder, child)
+    for late in ((), (root.id, child.id), (root.id, child.id)):
+        recorder.grants.standing(late)
+    for grant in (root, child):
+        with pytest.raises(RecordFailed, match="is suspended"):
+            await used(recorder, grant)
+    with pytest.raises(RecordFailed, match="is suspended"):
+        await minted(recorder, below(child, "reader"), child)
+    await used(recorder, other)
+    await recorder.grants.restored(root, "corp")
+    recorder.grants.standing(())
+    await used(recorder, child)
+    await recorder.stop()
+    place.assert_complete()
+    kinds = [meta.get("event") for meta in frames_of(place, child.id)]
+    assert kinds == ["mint", "suspend", "restore", None]
+    _, suspend, restore, _ = frames_of(place, root.id)
+    assert "does not confirm" in suspend["cause"] and restore["by"] == "corp"
+    assert "suspend" not in {meta.get("event") for meta in frames_of(place, other.id)}
+
+
+async def test_a_suspension_of_an_unused_grant_is_recorded(place: Place) -> None:
+    recorder = await place.start()
+    root = await minted(recorder, root_grant())
+    await recorder.stop()
+    recorder = await place.start()
+    await recorder.grants.suspended_unused(root, "the provider answered 503")
+    await recorder.grants.suspended_unused(root, "the provider answered 503")
+    with pytest.raises(RecordFailed, match="is suspended"):
+        await used(recorder, root)
+    await recorder.stop()
+    recorder = await place.start()
+    await recorder.grants.restored(root, "corp")
+    await used(recorder, root)
+    await recorder.stop()
+    place.assert_complete()
+    events = [meta["event"] for meta in frames_of(place, root.id) if meta.get("event")]
+    assert events == ["mint", "resume", "suspend", "resume", "restore"]
+
+
+async def test_what_opens_meanwhile_stands_before_the_suspension(
+    place: Place, recorder: NodeRecorder
+) -> None:
+    root = await minted(recorder, root_grant())
+    async with recorder.grants.citing(root):
+        recorder.grants.standing((root.id,))
+        with pytest.raises(RecordFailed, match="is suspended"):
+            await used(recorder, root)
+        before = recorder.grants._open[root.id].suspension_told
+    after = recorder.grants._open[root.id].suspension_told
+    assert (before, after) == (False, True)
+
+
+async def test_a_session_that_begins_while_its_grant_is_suspended_is_named(
+    place: Place, recorder: NodeRecorder
+) -> None:
+    """As a gateway would write that ignores its own suspension."""
+    root = await minted(recorder, root_grant())
+    for begun in (used(recorder, root), minted(recorder, below(root, "lead"), root)):
+        recorder.grants.standing((root.id,))
+        recorder.grants._open[root.id].suspended = False
+        await begun
+    await recorder.stop()
+    told = " ".join(defect.detail for defect in place.verify().defects)
+    assert f"began while grant {root.id} was suspended" in told
+    assert "was minted while its parent was suspended" in told
+
+
 async def test_what_opens_meanwhile_is_counted_before_the_end(
     place: Place, recorder: NodeRecorder
 ) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from gateway.identity.grants import Grants
 from gateway.identity.login.ports import CannotOpen, LoginStore, Vault
 from gateway.identity.login.relying import Ended, RelyingParty, Unconfirmed
-from gateway.model import Grant, Refused, StoredRefresh
+from gateway.model import Grant, RecordFailed, Refused, StoredRefresh
 from gateway.outage import Outage
 
 log = logging.getLogger(__name__)
@@ -80,33 +80,50 @@ class Refresher:
 
     async def look(self) -> None:
         """Ask all that is due now; whatever is late is suspended meanwhile."""
-        if late := await self._store.unconfirmed(self._grants.now()):
+        late = await self._store.unconfirmed(self._grants.now())
+        self._grants.ledger.standing(late)
+        if late:
             self.on_suspended(late)
         due = await self._store.due_refreshes(self._grants.now())
-        await asyncio.gather(*(self._confirm(one) for one in due))
+        if due:
+            await asyncio.gather(*(self._confirm(one) for one in due))
+            self._grants.ledger.standing(await self._store.unconfirmed(self._grants.now()))
 
     async def _confirm(self, one: StoredRefresh) -> None:
         async with self._free:
-            party = self._party(one.issuer)
-            try:
-                token = (await self._vault.open(one.sealed)).decode()
-            except CannotOpen:
-                log.error("a refresh token does not open", extra={"grant": one.grant_id})
-                return  # the tree is suspended in time
             now = self._grants.now()
-            if party is None or not await self._store.claim_refresh(one, now, now + ALONE):
+            if not await self._store.claim_refresh(one, now, now + ALONE):
                 return
             try:
-                await self._ask(party, one, token)
+                await self._ask(one)
             except Ended as ended:
                 await self._end(one, f"the provider ended the login: {ended}")
-            except (Unconfirmed, Refused) as error:
+            except (Unconfirmed, Refused, CannotOpen) as error:
                 log.warning(
                     "login not confirmed", extra={"grant": one.grant_id, "cause": str(error)}
                 )
-                await self._store.put_refresh(replace(one, next_at=self._grants.now() + AGAIN))
+                await self._not_confirmed(one, str(error))
 
-    async def _ask(self, party: RelyingParty, one: StoredRefresh, token: str) -> None:
+    async def _not_confirmed(self, one: StoredRefresh, cause: str) -> None:
+        now = self._grants.now()
+        await self._store.put_refresh(replace(one, next_at=now + AGAIN))
+        # The asking before this one was AGAIN earlier, by whichever node: once per suspension.
+        if not one.next_at - AGAIN < one.good_until <= now:
+            return
+        stored = await self._grants.store.grant_by_id(one.grant_id)
+        if stored is None:
+            return
+        try:
+            await self._grants.ledger.suspended_unused(stored.grant, cause)
+        except RecordFailed as error:
+            log.error("a suspension is not recorded", extra={"cause": str(error)})
+
+    async def _ask(self, one: StoredRefresh) -> None:
+        """Raises Ended, Unconfirmed, Refused, CannotOpen."""
+        party = self._party(one.issuer)
+        if party is None:
+            raise Unconfirmed(f"issuer {one.issuer} is not declared any more")
+        token = (await self._vault.open(one.sealed)).decode()
         stored = await self._grants.store.grant_by_id(one.grant_id)
         if stored is None:
             return
@@ -120,11 +137,25 @@ class Refresher:
         sealed = one.sealed
         if following != token:
             sealed = await self._vault.seal(following.encode())
+        if one.good_until <= now and not await self._restored(grant, one.issuer):
+            # Suspended still; but the provider may take its old refresh token no more.
+            await self._store.put_refresh(replace(one, sealed=sealed, next_at=now + AGAIN))
+            return
         await self._store.put_refresh(
             StoredRefresh(
                 one.grant_id, one.issuer, sealed, now + self.every, now + self.every + GRACE
             )
         )
+
+    async def _restored(self, grant: Grant, issuer: str) -> bool:
+        """Whether it is recorded that a suspension ends."""
+        try:
+            await self._grants.ledger.restored(grant, issuer)
+        except RecordFailed as error:
+            extra = {"grant": grant.id, "cause": str(error)}
+            log.error("a login stays suspended: its return is not recorded", extra=extra)
+            return False
+        return True
 
     async def _end(self, one: StoredRefresh, cause: str) -> None:
         await self._grants.revoke(one.grant_id, "provider", cause)
