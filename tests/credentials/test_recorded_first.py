@@ -10,12 +10,12 @@ import pytest
 
 from gateway.config import Objects
 from gateway.credentials.vault import SECRET_CAP, Vault, VaultFailed
-from gateway.custody import Custody
 from gateway.model import RecordFailed
 from gateway.store.interface import StoreFailed
 from gateway.store.secrets import StoredSecrets
 from gateway.store.sqlite import SqliteDatabase
 from gateway.vault_model import SecretMove, SecretVersion
+from gateway.wiring.custody import Custody
 
 State = list[tuple[int, str]]
 
