@@ -73,6 +73,14 @@ class StoredLog:
         wider = sorted(one for one in self._widths[full] if one >= width)
         return [*(f"{full}.p/{one}" for one in wider), full]
 
+    def leaf(self, index: int) -> bytes:
+        """One leaf. Raises ValueError for a bundle that makes no sense."""
+        bundle, width = index // WIDTH, index % WIDTH + 1
+        leaves = split_bundle(self.tile(tile_name(-1, bundle, width)))
+        if len(leaves) != width:
+            raise ValueError(f"{self.path}: bundle {bundle} has {len(leaves)} leaves")
+        return leaves[-1]
+
     def leaves(self, size: int) -> Iterator[bytes]:
         """The first `size` leaves in order. Raises ValueError for a bundle that makes no sense."""
         for index in range(-(-size // WIDTH)):

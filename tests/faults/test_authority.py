@@ -424,37 +424,3 @@ async def test_the_first_log_of_a_listed_node_is_missed(world: World, tmp_path: 
     shutil.rmtree(world.place.evidence / "log" / "gw1" / "0")
     found = world.verify("--node", "gw1")
     assert "missing" in kinds(found)
-
-
-# --- one proof ------------------------------------------------------------------------------------
-
-
-async def test_a_proof_carries_rotations_and_certificates(world: World) -> None:
-    await certified(world)
-    assert node("install", world.certificate("--next"), "--data", world.place.data).exit_code == 0
-    assert node("rotate", "--data", world.place.data).exit_code == 0
-    recorder = await world.place.start()
-    session = await recorder.open({"target": "t"})
-    await session.close("client", {})
-    await recorder.stop()
-    out, trust = world.folder / "p.tlog-proof", world.trust()
-    export = ("audit", "export", "--format", "tlog-proof", f"{session.id}:1", "--out", out)
-    done = CliRunner().invoke(commands, [*map(str, export), "--data", str(world.place.data)])
-    assert done.exit_code == 0, done.output
-
-    def code(*more: object) -> int:
-        return CliRunner().invoke(commands, ["verify", "--proof", *map(str, more)]).exit_code
-
-    assert code(out, "--trust", trust) == code(out) == 0
-    data = out.read_bytes()
-    assert len(data) > 2000
-    for position in range(0, len(data), 5):
-        flipped = data[position] ^ (1 << position % 7)
-        out.write_bytes(data[:position] + bytes([flipped]) + data[position + 1 :])
-        assert code(out, "--trust", trust) != 0, position
-    out.write_bytes(data)
-    other = Root.make(world.folder / "other.key", "root.example.com")
-    trust.write_text(f"root {other.vkey.text()}\nquorum none\n")
-    assert code(out, "--trust", trust) == 1
-    trust.write_text(world.vkey().text())
-    assert code(out, "--trust", trust) == 0

@@ -122,6 +122,10 @@ class _Prover:
         extra |= _authority(told, extra["vkey"], size)
         hashes = TileHashes(size, _tiles(told.log))
         proof = [hashes.root(first, last) for first, last in siblings(index, size)]
+        if index != size - 1:
+            spans = siblings(size - 1, size)
+            path = [hashes.root(first, last).hex() for first, last in spans]
+            extra["last"] = {"leaf": told.log.leaf(size - 1).decode(), "proof": path}
         lines = ["c2sp.org/tlog-proof@v1", f"extra {_text(canonical(extra))}", f"index {index}"]
         return ("\n".join([*lines, *map(_text, proof)]) + "\n\n").encode() + note
 
