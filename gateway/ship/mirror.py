@@ -154,11 +154,12 @@ class LogMirror:
         for tile in partial_tiles(size):
             body = await asyncio.to_thread((log / tile).read_bytes)
             await self._store.overwrite(f"{name}/{tile}", body)
-        signed = [p for p in (log / "checkpoints").iterdir() if p.name.isdigit()]
-        signed = sorted((p for p in signed if int(p.name) <= size), key=lambda p: int(p.name))
-        fixed = [*signed, log / "node.vkey", *_of_keys(log, size)]
+        newest, older = _copies(log, size)
+        fixed = [*newest, log / "node.vkey", *_of_keys(log, size)]
         await self._immutable([(_below(self._evidence, path), path) for path in fixed])
         await self._store.overwrite(f"{name}/checkpoint", head)
+        # Readers go by the newest that is signed, and of older sizes no tiles were put.
+        await self._immutable([(_below(self._evidence, path), path) for path in older])
         self._sizes[name] = size
         await self._cosigned(log, size, last)
 
@@ -172,6 +173,13 @@ class LogMirror:
         if ready and (last or now - self._cosigned_at.get(log, -math.inf) >= COSIGNED_SECONDS):
             await self._immutable([(_below(self._evidence, ready[-1]), ready[-1])])
             self._cosigned_at[log] = now
+
+
+def _copies(log: Path, size: int) -> tuple[list[Path], list[Path]]:
+    """Copies of checkpoints: that of this size, if there is one, and the older ones."""
+    signed = [p for p in (log / "checkpoints").iterdir() if p.name.isdigit()]
+    signed = sorted((p for p in signed if int(p.name) <= size), key=lambda p: int(p.name))
+    return [p for p in signed if int(p.name) == size], [p for p in signed if int(p.name) < size]
 
 
 def _of_keys(log: Path, size: int) -> list[Path]:

@@ -75,7 +75,8 @@ class Verification:
         self._shown = list(self._trusted.seen) if self._trusted else []
         self._source, self._writing = open_source(request)
         # A gateway may just start there: what it writes before its first checkpoint is no stray.
-        self._beside = journal_beside(request.path).is_dir()
+        # Of a bucket nobody can tell from the outside that none does.
+        self._beside = request.path.startswith("s3://") or journal_beside(request.path).is_dir()
         self._grants = Grants(self._findings)
         self._done = 0
         self._total = 0
@@ -166,14 +167,21 @@ class Verification:
 
     def _read_log(self, path: str, listed: dict[str, int]) -> LogReading:
         """A live gateway may replace partial tiles under our hands; then read again."""
+        names = self._below(path, listed)
         for attempt in range(_ATTEMPTS):
-            names = [name for name in listed if name.startswith(path + "/")]
             reading = LogReader(self._source, path, names, self._trusted, self._shown).read()
-            if not reading.defects or not self._moved(path, reading.head):
+            if not reading.defects:
                 return reading
             time.sleep(0.1 * attempt)
-            listed = self._source.names()
+            # The list may be older than the checkpoint that was read, and lack its tiles.
+            now = self._below(path, self._source.names())
+            if now == names and not self._moved(path, reading.head):
+                return reading
+            names = now
         return reading
+
+    def _below(self, path: str, listed: dict[str, int]) -> list[str]:
+        return sorted(name for name in listed if name.startswith(path + "/"))
 
     def _moved(self, path: str, head: bytes) -> bool:
         try:

@@ -21,6 +21,8 @@ from gateway.verify.run import Request, verify
 class Place:
     """One node's data folder, with the auditor's key beside it."""
 
+    node = "gw1"
+
     def __init__(self, root: Path) -> None:
         self.data = root / "data"
         self.data.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,7 @@ class Place:
         publish = changes.pop("publish", FolderPublisher(self.evidence).publish)
         known = {"file_bytes": 1 << 20, "checkpoint_seconds": 0.02, **changes}
         return RecorderOptions(
-            self.data, self.evidence, "gw1", "0", (self.recipient(),), publish, **known
+            self.data, self.evidence, self.node, "0", (self.recipient(),), publish, **known
         )
 
     async def start(
