@@ -48,9 +48,9 @@ async def _no_hold(session: str) -> str:
     return ""
 
 
-def no_witness(leaves: int) -> bool:
+def no_witness(leaves: int) -> str:
     """There is none to wait for."""
-    return True
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Erasures:
         node_log: NodeLog,
         is_open: Callable[[str], bool],
         elsewhere: Elsewhere | None = None,
-        witnessed: Callable[[int], bool] = no_witness,
+        unwitnessed: Callable[[int], str] = no_witness,
         first_wait_seconds: float = 1.0,
     ) -> None:
         self._folder = folder
@@ -99,7 +99,7 @@ class Erasures:
         self._log = node_log
         self._is_open = is_open
         self._elsewhere = elsewhere
-        self._witnessed = witnessed
+        self._unwitnessed = unwitnessed
         self._first_wait = first_wait_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._causes: dict[str, str] = {}
@@ -193,8 +193,11 @@ class Erasures:
 
     async def _delete(self, marker: Marker) -> None:
         session = marker.session
-        if not self._witnessed(marker.leaf + 1):
-            raise EraseRefused("the witness has not cosigned it yet")
+        if missing := self._unwitnessed(marker.leaf + 1):
+            raise EraseRefused(
+                f"leaf {marker.leaf}, which says so, is not cosigned yet by {missing}: start it, "
+                "and the erasure goes on by itself"
+            )
         if hold := await self.held(session):
             raise EraseRefused(f"the legal hold {hold} was put in force meanwhile")
         # What is in an openings file would be put back by a recovery.

@@ -26,7 +26,7 @@ class Keeping:
     ) -> None:
         folder = options.data / "journal"
         self.erasures = Erasures(
-            folder, keys, node_log, is_open, options.keys_elsewhere, options.witnessed
+            folder, keys, node_log, is_open, options.keys_elsewhere, options.unwitnessed
         )
         self.declared = Declared(folder, node_log)
         self.expiry = Expiry(tiles, keys, self.erasures, self.declared)

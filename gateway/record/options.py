@@ -37,8 +37,8 @@ class RecorderOptions:
     it may."""
     keys_elsewhere: Elsewhere | None = None
     """Where wrapped keys lie besides the folder keys/."""
-    witnessed: Callable[[int], bool] = no_witness
-    """Whether the witness has cosigned so many leaves; true where there is none."""
+    unwitnessed: Callable[[int], str] = no_witness
+    """Which witness has not cosigned so many leaves, and why; empty where none is missing."""
     marks: Marks = Marks()
     """Of what may wait to be published."""
     file_bytes: int = 64 << 20

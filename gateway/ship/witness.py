@@ -104,6 +104,11 @@ class WitnessClient:
         """Why the last pass failed; empty: it did not."""
 
     @property
+    def shown(self) -> str:
+        """Its name and where it is, for people."""
+        return f"{self._key.name} at {self._url}"
+
+    @property
     def silent_seconds(self) -> float:
         """Since the witness last cosigned, or had nothing to cosign."""
         return time.monotonic() - self._heard

@@ -38,6 +38,9 @@ class Kept:
         self._findings = findings
         self._erased: dict[tuple[str, str], tuple[LogReading, Erased]] = {}
         self._watched = trust is not None and trust.quorum is not None
+        self._witnesses = ", ".join(sorted(key.name for key in trust.witnesses.values())
+                                    if trust else ())  # fmt: skip
+        self._told: set[str] = set()
         self._now: dict[str, str] = {}
         self._suspects: dict[bytes, tuple[LogReading, str, Erased, str, str]] = {}
         for log in logs:
@@ -61,8 +64,7 @@ class Kept:
         if found is not None:
             log, erased = found
             if self._watched and not _witnessed(log, erased.index):
-                detail = f"the key of session {session} is gone, and no witness saw that it was"
-                self._findings.defect(log.path, "unreadable", detail + " erased")
+                self._unseen(log, session, erased)
             self._note(session, expired=erased.reason == "expired")
             return True
         closed = history.closes.get(session)
@@ -73,6 +75,17 @@ class Kept:
             return False
         self._note(session, expired=True)
         return True
+
+    def _unseen(self, log: LogReading, session: str, erased: Erased) -> None:
+        """Once, however many wraps the session had."""
+        if session not in self._told:
+            self._told.add(session)
+            detail = (
+                f"the key of session {session} was erased (leaf {erased.index}), which the "
+                f"witness {self._witnesses} did not see: have it cosign this log (evidence.witness "
+                "of the gateway, or trailgate witness --once), and verify again"
+            )
+            self._findings.defect(log.path, "unreadable", detail)
 
     def may_be_deleted(self, logs: list[LogReading], name: str) -> bool:
         """Whether a wrap that was listed as deleted is one whose deletion was signed."""

@@ -75,8 +75,9 @@ class Verification:
         self._shown = list(self._trusted.seen) if self._trusted else []
         self._source, self._writing = open_source(request)
         # A gateway may just start there: what it writes before its first checkpoint is no stray.
-        # Of a bucket nobody can tell from the outside that none does.
-        self._beside = request.path.startswith("s3://") or journal_beside(request.path).is_dir()
+        self._beside = journal_beside(request.path).is_dir()
+        # Of a bucket nobody can tell: keys and tiles lie there before a start's first checkpoint.
+        self._starting = self._beside or request.path.startswith("s3://")
         self._grants = Grants(self._findings)
         self._done = 0
         self._total = 0
@@ -227,7 +228,7 @@ class Verification:
     ) -> set[str]:
         history = log.history
         keys = Keys(self._source, self._findings, history, self._opener, self._kept, listed)
-        ahead = not history.stopped or self._beside
+        ahead = not history.stopped or self._starting
         known = log.known | log.beyond if ahead else set(log.known)
         known |= {one.object for one in history.segments} | keys.names()
         known |= {f"policy/{sha256}" for sha256 in history.policies}
@@ -304,7 +305,9 @@ class Verification:
             left = {name for name in left if name.startswith("log/")}
         live = self._beside or any(not log.history.stopped for log in logs)
         wrapped = {session for log in logs for session in log.history.wraps}
-        check_strays(self._source, self._findings, left, live, wrapped)
+        keys = {name for name in left if name.startswith("keys/")}
+        check_strays(self._source, self._findings, keys, live or self._starting, wrapped)
+        check_strays(self._source, self._findings, left - keys, live, wrapped)
 
     def _summary(self, logs: list[LogReading]) -> None:
         findings, request = self._findings, self._request

@@ -120,6 +120,9 @@ async def _last_pass(mirror: LogMirror) -> None:
         log.error("the end of the log is not mirrored yet", extra={"cause": str(error)})
 
 
+_ON_ITS_WAY = "no answer yet"
+
+
 class Witnessed:
     """The witnesses as the settings have them, and whether sessions must wait for them."""
 
@@ -136,9 +139,10 @@ class Witnessed:
                 return f"no witness has cosigned for {silent:.0f} seconds: {client.cause}"
         return ""
 
-    def has(self, leaves: int) -> bool:
-        """Whether every witness has cosigned so many leaves; true where there is none."""
-        return all(client.size >= leaves for client, _ in self._clients)
+    def missing(self, leaves: int) -> str:
+        """The witnesses that have not cosigned so many leaves, and why; empty: none."""
+        behind = [client for client, _ in self._clients if client.size < leaves]
+        return ", ".join(f"the witness {one.shown} ({one.cause or _ON_ITS_WAY})" for one in behind)
 
     def figures(self) -> Mapping[str, float]:
         clients = self.group.clients

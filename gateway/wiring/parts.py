@@ -208,7 +208,7 @@ async def _recorder(
         compression=settings.evidence.compression,
         refuse=witness.refuse,
         keys_elsewhere=evidence.mirror,
-        witnessed=witness.has,
+        unwitnessed=witness.missing,
         marks=Marks(settings.evidence.backlog.soft_bytes, settings.evidence.backlog.hard_bytes),
     )
     return await NodeRecorder.start(options)

@@ -21,12 +21,14 @@ from tests.record.place import Place
 class Auditor:
     """A witness's folder, served on loopback once `serve` is called."""
 
-    def __init__(self, root: Path, *places: Place, name: str = "witness.example") -> None:
+    def __init__(
+        self, root: Path, *places: Place, name: str = "witness.example", port: int = 0
+    ) -> None:
         self.folder = root / "witness"
         vkeys = [path.read_text() for one in places for path in one.evidence.glob("log/*/*/*.vkey")]
         self.witness = Witness.open(self.folder, name, [one.strip() for one in vkeys])
         self._server: WitnessServer | None = None
-        self.url = ""
+        self._port, self.url = port, ""
 
     @classmethod
     def by_root(cls, root: Path, vkey: str) -> Auditor:
@@ -34,11 +36,11 @@ class Auditor:
         auditor = cls.__new__(cls)
         auditor.folder = root / "witness"
         auditor.witness = Witness.open(auditor.folder, "witness.example", roots=[vkey])
-        auditor._server, auditor.url = None, ""
+        auditor._server, auditor._port, auditor.url = None, 0, ""
         return auditor
 
     def serve(self) -> None:
-        self._server = WitnessServer(("127.0.0.1", 0), self.witness)
+        self._server = WitnessServer(("127.0.0.1", self._port), self.witness)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 

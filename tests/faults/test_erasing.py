@@ -12,13 +12,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.admin.cli import root as commands
+from gateway.config import load_settings
 from gateway.record.declared import FOR_EVER, Hold, Retention
 from gateway.record.erasing import EraseRefused, Marker
 from gateway.record.expiry import Expiry
 from gateway.record.places import Reach
 from gateway.record.reader import Evidence
 from gateway.record.recorder import NodeRecorder
+from gateway.verify.proof import verify_proof
+from gateway.wiring.evidence import witnessed
 from gateway.wiring.keeping import Keeping
 from tests.faults.auditor import Auditor, kinds, until
 from tests.record.place import Place
@@ -202,7 +207,9 @@ async def test_an_erasure_waits_for_the_witness_and_counts_only_with_it(
 ) -> None:
     seen = [0]
     recorder = await NodeRecorder.start(
-        replace(place.options(), witnessed=lambda size: seen[0] >= size)
+        replace(
+            place.options(), unwitnessed=lambda size: "" if seen[0] >= size else "the witness w"
+        )
     )
     session = await closed_session(recorder)
     auditor = Auditor(tmp_path, place)
@@ -215,7 +222,9 @@ async def test_an_erasure_waits_for_the_witness_and_counts_only_with_it(
         # Somebody deletes the wraps although the witness saw nothing of it yet.
         early = place.as_killed(tmp_path / "early")
         shutil.rmtree(early.data / "keys" / session)
-        assert "unreadable" in kinds(auditor.verify(early))
+        early_found = auditor.verify(early)
+        (told,) = [one.detail for one in early_found.defects if one.kind == "unreadable"]
+        assert "witness.example did not see" in told and "trailgate witness --once" in told
         await auditor.cosign(place)
         seen[0] = recorder._log.signed
         await until(lambda: not recorder.keeping.erasures.pending)
@@ -225,6 +234,62 @@ async def test_an_erasure_waits_for_the_witness_and_counts_only_with_it(
         assert (findings.defects, findings.erased) == ([], [session])
     finally:
         auditor.end()
+
+
+@pytest.mark.parametrize("hold", [None, Hold("case-17", ("orders",))], ids=["free", "held"])
+async def test_keys_are_erased_behind_a_witness_that_is_away_and_comes_back(
+    place: Place, tmp_path: Path, hold: Hold | None
+) -> None:
+    """The wired client tells who is missing; a hold refuses before and after; proofs hold."""
+    await (await place.start()).stop()
+    auditor = Auditor(tmp_path, place)
+    auditor.serve()
+    vkey, url = auditor.key_text, auditor.url
+    settings, _ = load_settings(
+        tmp_path / "trailgate.yaml",
+        f"data: data\nnode: gw1\nevidence:\n  witness: {{url: '{url}', vkey: '{vkey}'}}\n",
+    )
+    auditor.end()
+    async with witnessed(settings, place.evidence) as witness:
+        recorder = await NodeRecorder.start(replace(place.options(), unwitnessed=witness.missing))
+        keeping = Keeping(recorder, place.data, Reach(), "gw1")
+        session = await closed_session(recorder)
+        await settled(recorder)
+        proof = tmp_path / "proof"
+        if hold is not None:
+            await recorder.keeping.put_in_force({hold.name: hold}, FOR_EVER)
+            with pytest.raises(EraseRefused, match="legal hold case-17"):
+                await keeping.erase(session)
+        else:
+            await recorder.keeping.erasures.erase(session)
+            await until(lambda: "witness" in recorder.keeping.erasures._causes.get(session, ""))
+            cause = recorder.keeping.erasures._causes[session]
+            assert f"witness.example at {url}" in cause and "start it" in cause
+        assert list((place.data / "keys" / session).iterdir())
+        back = Auditor(tmp_path, place, port=int(url.rpartition(":")[2]))
+        back.serve()
+        try:
+            await until(lambda: witness.missing(recorder._log.signed) == "")
+            if hold is None:
+                await until(lambda: not recorder.keeping.erasures.pending)
+            else:
+                with pytest.raises(EraseRefused, match="legal hold case-17"):
+                    await keeping.erase(session)
+            await recorder.stop()
+            await back.cosign(place)
+            findings = back.verify(place)
+            assert (findings.defects, findings.erased) == ([], [session] if hold is None else [])
+            export(place, f"{session}:1", proof)
+            assert verify_proof(proof, back.folder)["ok"]
+        finally:
+            back.end()
+    assert (place.data / "keys" / session).exists() == (hold is not None)
+
+
+def export(place: Place, what: str, out: Path) -> None:
+    arguments = ("audit", "export", "--format", "tlog-proof", what, "--out", str(out))
+    done = CliRunner().invoke(commands, [*arguments, "--data", str(place.data)])
+    assert done.exit_code == 0, done.output
 
 
 async def test_an_erasure_goes_on_after_a_kill_at_each_step(place: Place, tmp_path: Path) -> None:

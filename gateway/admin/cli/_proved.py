@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from gateway.admin.cli.output import Failed, visible
 from gateway.record.places import Gone, Place, Reach, Unreadable, find_places
 from gateway.verify.findings import CannotCheck
 from gateway.verify.run import Request, verify
+from gateway.verify.trust import MOST_FILE
 
 _MOST_NOTE = 65536
 _KEPT = 64
@@ -58,17 +60,25 @@ def proved(options: RecordOptions) -> Proved:
         keys=options.keys,
         endpoint_url=options.endpoint_url,
         region=options.region,
+        trust=Path(options.trust) if options.trust else None,
+        as_of=options.as_of,
     )
     try:
         document = verify(request).document()
     except CannotCheck as error:
-        raise Failed(visible(str(error)), "name the evidence with --data") from error
+        raise Failed(visible(str(error)), _cure(options)) from error
     found = Proved(document["complete_to"] if not document["defects"] else None,
                    tuple(_holes(document)))  # fmt: skip
     # A live gateway adds to it meanwhile: then the verdict is of neither state.
     if key == _state(options):
         _keep(key, found)
     return found
+
+
+def _cure(options: RecordOptions) -> str:
+    if options.trust is None and options.as_of is None:
+        return "name the evidence with --data"
+    return "name the evidence with --data, --trust and --as-of as trailgate verify takes them"
 
 
 def _holes(document: dict[str, Any]) -> Iterator[str]:
@@ -85,6 +95,8 @@ def _state(options: RecordOptions) -> str:
         place = Path(place)
     reach = Reach(options.keys, options.endpoint_url, options.region)
     told = hashlib.sha256(f"{place} {options.keys} {options.endpoint_url}".encode())
+    for part in _trusted(options):
+        told.update(hashlib.sha256(part).digest())
     try:
         places = find_places(place, reach)
         for one in (places.evidence, *places.keys):
@@ -95,6 +107,24 @@ def _state(options: RecordOptions) -> str:
     except (Unreadable, Gone) as error:
         raise Failed(visible(str(error)), getattr(error, "cure", "")) from error
     return told.hexdigest()
+
+
+def _trusted(options: RecordOptions) -> Iterator[bytes]:
+    """All of the trust file or folder; and the time, at which a log may have grown silent."""
+    if options.as_of is not None or options.trust is not None:
+        yield (options.as_of or f"minute {time.time() // 60}").encode()
+    if options.trust is None:
+        return
+    trust = Path(options.trust)
+    inside = sorted(trust.rglob("*")) if trust.is_dir() else [trust]
+    try:
+        for path in inside:
+            if path.is_file():
+                yield str(path).encode()
+                with path.open("rb") as file:
+                    yield file.read(MOST_FILE + 1)
+    except OSError as error:
+        raise Failed(f"{error.filename}: {error.strerror}", "name another --trust") from error
 
 
 def _changed(place: Place, name: str) -> str:

@@ -26,6 +26,9 @@ class RecordOptions:
     keys: str | None
     endpoint_url: str | None
     region: str | None
+    trust: str | None = None
+    """What `proved_to` is judged by: as of `trailgate verify`."""
+    as_of: str | None = None
 
     def opened(self, identity: Path | None = None) -> Recorded:
         """Open it, by DATA/auditor/identity where no other is named. Raises Failed."""
@@ -42,6 +45,12 @@ class RecordOptions:
             identity or self.own_identity(),
             reach=Reach(self.keys, self.endpoint_url, self.region),
         )
+
+    def refuse_with_lake(self) -> None:
+        """A lake says itself how far it was proved. Raises Failed."""
+        if self.trust is not None or self.as_of is not None:
+            cure = "give --trust and --as-of to trailgate audit rebuild-lake"
+            raise Failed("--lake was judged when it was built, not now", cure)
 
     def own_identity(self) -> Path | None:
         """The key that lies in a data folder on whose machine everything is: DATA/auditor."""
@@ -61,6 +70,21 @@ _OPTIONS = (
     click.option("--endpoint-url", help="S3 other than Amazon's."),
     click.option("--region", help="S3 region."),
 )
+
+
+trust_option = click.option(
+    "--trust",
+    type=click.Path(),
+    help="What to trust: a C2SP policy, vkeys, or a witness's folder.",
+)
+_as_of_option = click.option(
+    "--as-of", help="When the evidence was copied: it must reach to this time."
+)
+
+
+def judged_options(command: F) -> F:
+    """--trust and --as-of, by which `proved_to` is judged."""
+    return trust_option(_as_of_option(command))
 
 
 def record_options(command: F) -> F:

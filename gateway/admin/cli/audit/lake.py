@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.admin.cli._record_options import RecordOptions, record_options, warn_of
+from gateway.admin.cli._record_options import (
+    RecordOptions,
+    judged_options,
+    record_options,
+    warn_of,
+)
 from gateway.admin.cli.audit.who import written
 from gateway.admin.cli.options import output_option
 from gateway.admin.cli.output import Failed, json_text, print_json, table, visible
@@ -57,6 +62,7 @@ _MOST_SHOWN = 100_000
     type=click.Path(path_type=Path, dir_okay=False),
     help="With it, statements are written in full: whoever reads the lake reads them.",
 )
+@judged_options
 @record_options
 def rebuild_lake(
     to: Path, lake_region: str, account: str, identity: Path | None, **place: str | None
@@ -91,6 +97,7 @@ Examples:
 @click.option("--timeout", type=click.FloatRange(min=0.01), default=300.0, help="Seconds.")
 @click.option("--max-memory", type=click.IntRange(min=16), default=1024, help="MiB.")
 @click.option("--proved", "demanded", is_flag=True, help="Fail where what it tells is not proved.")
+@judged_options
 @record_options
 @output_option("table", "json", "jsonl", "csv")
 def query(
@@ -111,6 +118,7 @@ def query(
     """
     options, limits = RecordOptions(**place), Limits(timeout, max_memory)
     if lake is not None:
+        options.refuse_with_lake()
         _answer(lake, options, sql, limits, output, demanded)
         return
     recorded = options.opened()

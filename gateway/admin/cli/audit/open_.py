@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gateway.admin.api.serving import ServeFailed, serve_api
-from gateway.admin.cli._record_options import RecordOptions, record_options
+from gateway.admin.cli._record_options import RecordOptions, record_options, trust_option
 from gateway.admin.cli.audit.desk.guard import Guard
 from gateway.admin.cli.audit.desk.pages import Desk
 from gateway.admin.cli.options import identity_option
@@ -29,14 +29,10 @@ Examples:
   trailgate audit open --data s3://evidence/prod --identity identity""",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
-@click.option(
-    "--trust",
-    type=click.Path(path_type=Path),
-    help="What to trust: a C2SP policy, vkeys, or a witness's folder.",
-)
+@trust_option
 @identity_option
 @record_options
-def open_pages(port: int, trust: Path | None, identity: Path | None, **place: str | None) -> None:
+def open_pages(port: int, trust: str | None, identity: Path | None, **place: str | None) -> None:
     """Read the record in a browser on this machine: sessions, statements, results, the verdict.
 
     It prints an address that works once, for one browser, and runs until SIGINT or SIGTERM. What
@@ -44,9 +40,9 @@ def open_pages(port: int, trust: Path | None, identity: Path | None, **place: st
 
     Exit codes: 0 ended as asked, 2 the record could not be read, or the port is taken.
     """
-    options = RecordOptions(**place)
+    options = RecordOptions(**place, trust=trust)
     recorded = options.opened(identity)
-    verdict = _Verdict(options, trust, identity or options.own_identity())
+    verdict = _Verdict(options, identity or options.own_identity())
     desk = Desk(recorded, options.data or "", verdict.now)
     try:
         asyncio.run(_serve(Guard(desk.application()), port))
@@ -66,10 +62,10 @@ async def _serve(guard: Guard, port: int) -> None:
 class _Verdict:
     """Verifies in the background, once."""
 
-    def __init__(self, options: RecordOptions, trust: Path | None, identity: Path | None) -> None:
+    def __init__(self, options: RecordOptions, identity: Path | None) -> None:
         self._request = Request(
             path=options.data or "",
-            trust=trust,
+            trust=Path(options.trust) if options.trust else None,
             identity=identity,
             keys=options.keys,
             endpoint_url=options.endpoint_url,

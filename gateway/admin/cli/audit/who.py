@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.admin.cli._record_options import RecordOptions, record_options, warn_of
+from gateway.admin.cli._record_options import (
+    RecordOptions,
+    judged_options,
+    record_options,
+    warn_of,
+)
 from gateway.admin.cli.options import output_option
 from gateway.admin.cli.output import Failed, print_documents, table, visible
 from gateway.ship.exports.ocsf import DATASTORE
@@ -40,6 +45,7 @@ Examples:
 @click.option("--session", help="Only this session; the start of its id is enough.")
 @click.option("--lake", help="Ask a lake of rebuild-lake, a folder or s3://, not the evidence.")
 @_proved_option
+@judged_options
 @record_options
 @output_option("table", "json", "jsonl")
 def who(
@@ -60,6 +66,7 @@ def who(
     """
     options, wanted = RecordOptions(**place), _day(day)
     if lake is not None:
+        options.refuse_with_lake()
         _print(_in_lake(lake, options, relation, wanted, session, demanded), output)
         return
     recorded = options.opened()
@@ -82,6 +89,7 @@ Examples:
 @click.option("--since", help="Only at or after this time.")
 @click.option("--until", help="Only at or before this time.")
 @_proved_option
+@judged_options
 @record_options
 @output_option("table", "json", "jsonl")
 def violations(
