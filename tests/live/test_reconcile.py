@@ -163,6 +163,34 @@ def test_all_through_the_gateway_is_exit_code_0(stage: Stage, form: str) -> None
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_nothing_compared_is_no_answer(stage: Stage, tmp_path: Path, form: str) -> None:
+    """Exit code 2 with a cause and a cure, and the document all the same."""
+
+    def refused(log: Path, **given: str) -> str:
+        words = [word for name, value in given.items() for word in (f"--{name}", value)]
+        words += ["--log", str(log), "--prefix", PREFIX, "--data", str(stage.gateway.data)]
+        done = command("audit", "reconcile", *words, "-o", "json")
+        assert done.returncode == 2, done.stderr
+        assert json.loads(done.stdout)["unmatched"] == []
+        assert "nothing was compared" in done.stderr and "  next: " in done.stderr
+        return done.stderr
+
+    whole = stage.log(form)
+    empty = tmp_path / whole.name
+    empty.write_text("")
+    assert "is empty" in refused(empty)
+    # The log has much, and nothing of it is of that time.
+    assert "in the interval" in refused(whole, since="2099-01-01")
+    assert "in the interval" in refused(whole, since="1999-01-01", until="1999-01-02")
+    # Only what a server says of itself, as one that logs no statements does.
+    own = [line for line in whole.read_text().splitlines(keepends=True) if "listening on" in line]
+    empty.write_text("".join(own))
+    assert own and "log_statement=all" in refused(empty, since="1999-01-01")
+    told = refused(empty, since="1999-01-01", target="nowhere")
+    assert "0 logins on the target nowhere" in told
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_log_that_begins_and_ends_in_mid_session(
     server: PostgresServer, tmp_path: Path, form: str
 ) -> None:

@@ -108,7 +108,8 @@ def reconcile(
     gateway's where its process id and its start are those of a recorded session. What was logged
     before the record's first gateway started is left out, unless --since says otherwise.
 
-    Exit codes: 0 all of it came through the gateway, 1 something did not, 2 could not be compared.
+    Exit codes: 0 all of it came through the gateway, 1 something did not, 2 could not be compared,
+    or there was nothing to compare.
     """
     log = _server_log(logs, prefix, timezone)
     bounds = _epoch(instant(since)), _epoch(instant(until))
@@ -124,6 +125,7 @@ def reconcile(
     warn_of(recorded)
     if comparison.unmatched:
         raise SystemExit(1)
+    comparison.require_any(target)
 
 
 class _Comparison:
@@ -139,13 +141,20 @@ class _Comparison:
             self._since = matching.backends.first - matching.backends.clock - TOLERANCE_SECONDS
         self._first: float | None = None
         self._last: float | None = None
+        self._logged: list[float] = []
+        """When the first and the last entry of the whole log were written."""
         self.unmatched = 0
+        self.compared = 0
+        """Logins and statements of the interval."""
         self.before = 0
         """Entries from before the record began."""
 
     def documents(self) -> Iterator[Document]:
         for path, entry in self._log.entries(progress=sys.stderr.isatty()):
+            known = self.matching.matched + self.matching.refused
             past = self.matching.take(entry)
+            known = self.matching.matched + self.matching.refused - known
+            self._logged = [*self._logged[:1], entry.at]
             if self._since is not None and entry.at < self._since:
                 self.before += past
                 continue
@@ -153,6 +162,7 @@ class _Comparison:
                 continue
             self._first = entry.at if self._first is None else min(self._first, entry.at)
             self._last = entry.at if self._last is None else max(self._last, entry.at)
+            self.compared += known + past
             if past:
                 self.unmatched += 1
                 yield {
@@ -163,6 +173,28 @@ class _Comparison:
                     "client": entry.client,
                     "text": entry.text[:MOST_TEXT],
                 }
+
+    def require_any(self, target: str | None) -> None:
+        """That something was compared: nothing found in nothing is no answer. Raises Failed."""
+        if self.compared:
+            return
+        if not self._logged:
+            raise Failed("nothing was compared: the log is empty", "name the log by --log")
+        if self._first is None:
+            began, ended = _written(min(self._logged)), _written(max(self._logged))
+            raise Failed(
+                f"nothing was compared: no entry of the log is in the interval; it was written "
+                f"from {began} to {ended}",
+                "name a log of that time, or others by --since and --until",
+            )
+        what = f" on the target {visible(target)}" if target is not None else ""
+        sessions = self.matching.backends.count
+        raise Failed(
+            "nothing was compared: the log tells of no login and no statement in the interval, "
+            f"and the record of {_number(sessions, 'login')}{what}",
+            "the server needs log_connections=on and log_statement=all (SHOW tells), and the "
+            "record its --data and --target",
+        )
 
     def rest(self) -> Document:
         """What stands behind the unmatched ones."""
@@ -251,6 +283,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def _show_progress(percent: int) -> None:
     click.echo(f"\r{percent} % of the log", err=True, nl=percent == 100)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _epoch(text: str | None) -> float | None:
