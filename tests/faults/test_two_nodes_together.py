@@ -155,11 +155,11 @@ async def test_a_mirror_that_stops_at_any_put_leaves_a_log_that_reads(
         if asked.method == "PUT" and "/log/" in asked.key:
             left -= 1
             return "503" if left < 0 else ""
-        return ""
+        return "503" if asked.method == "PUT" and "/seg/" in asked.key else ""
 
     s3.fault = fault
     copy = tmp_path / "copy"
-    async with place.running() as recorder:
+    async with place.running(publish_seconds=0.1) as recorder:
         await used(recorder, await minted(recorder, root_grant()))
         await recorder._log.sign()
         copied = place.as_killed(copy)
