@@ -90,14 +90,39 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How a grant, and all below it, ended before it expired. `by`: who did it, a chain's labels.
+
+    `how` is revoked (taken back), lapsed (a lease was not renewed) or ended (whoever gave it was
+    done with it, as `trailgate run` when its command is over).
+    """
+
+    how: str = "revoked"
+    by: str = ""
+
+    @property
+    def told(self) -> str:
+        """For the client, which had the grant."""
+        if self.how == "lapsed":
+            return "the grant's lease, or one above it, has lapsed: nobody renewed it"
+        if self.how == "ended":
+            return "the grant has ended: the command that it was made for is over"
+        return "the grant was revoked" + (f" by {self.by}" if self.by else "")
+
+
+LAPSED = Ending("lapsed", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
 class StoredGrant:
     """A grant as the store keeps it. Times are seconds since the epoch, None: not set."""
 
     grant: Grant
     lease_until: float | None = None
     """Must be renewed by then; when read alone, the earliest lease on the path to the root."""
-    revoked_at: float | None = None
-    revoked_by: str = ""
+    ended_at: float | None = None
+    """Before it expired, and so as `ending` has it."""
+    ending: Ending | None = None
     good_until: float | None = None
     """The provider must have confirmed the root's login again by then; until it does, the tree is
     suspended. None: it is not asked."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 from typing import Protocol as Interface
 
-from gateway.model import Grant, StoredGrant
+from gateway.model import Ending, Grant, StoredGrant
 
 
 class GrantStore(Interface):
@@ -39,10 +39,14 @@ class GrantStore(Interface):
 
     async def renew_lease(self, grant_id: str, until: float, now: float) -> bool: ...
 
-    async def revoke(self, grant_id: str, by: str, cause: str, at: float) -> tuple[str, ...]: ...
+    async def revoke(
+        self, grant_id: str, by: str, cause: str, at: float, how: str = "revoked"
+    ) -> tuple[str, ...]: ...
 
     async def revoke_lapsed(self, at: float) -> tuple[str, ...]: ...
 
-    async def revocations_after(self, sequence: int) -> tuple[int, tuple[str, ...]]: ...
+    async def revocations_after(
+        self, sequence: int
+    ) -> tuple[int, tuple[tuple[str, Ending], ...]]: ...
 
     async def forget_expired(self, before: float) -> int: ...

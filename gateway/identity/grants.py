@@ -18,13 +18,13 @@ from gateway.identity.oidc import Proof
 from gateway.identity.own_jwt import TokenOf
 from gateway.identity.refusal import refused, unrecorded
 from gateway.identity.standing import standing
-from gateway.model import Grant, Hop, Identity, RecordFailed, StoredGrant
+from gateway.model import LAPSED, Ending, Grant, Hop, Identity, RecordFailed, StoredGrant
 from gateway.outage import Outage
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-OnRevoked = Callable[[Sequence[str]], None]
+OnRevoked = Callable[[Sequence[str], Ending], None]
 SWEEP_EVERY = 1.0
 FORGET_EVERY = 3600.0
 FORGET_AFTER = 7 * 86400.0
@@ -83,13 +83,13 @@ class Grants:
         self.now = now
         self.kin: Kin = itself
         self.on_revoked = on_revoked
-        """Told the ids of revoked grants as soon as they are revoked; perhaps of one twice."""
+        """Told the ids of grants as soon as they end, and how; perhaps of one twice."""
         self.last_seen = float("-inf")
         """Monotonic time at which the store last answered the watch."""
         self._sequence = 0
         self._look = asyncio.Event()
         self._announced: set[str] = set()
-        self._ended_at: dict[str, float] = {}
+        self._ended: dict[str, tuple[float, Ending]] = {}
         self._keeping: set[asyncio.Task[Any]] = set()
         self._logins: dict[str, asyncio.Task[StoredGrant]] = {}
 
@@ -268,9 +268,9 @@ class Grants:
 
     def in_force(self, stored: StoredGrant) -> Grant:
         """The grant, if it is authority at this moment. Raises Refused."""
-        if stored.grant.id in self._ended_at:
-            # Revoked, and announced, while this row was on its way from the store.
-            stored = replace(stored, revoked_at=stored.revoked_at or self.now())
+        if stored.ending is None and stored.grant.id in self._ended:
+            # Ended, and announced, while this row was on its way from the store.
+            stored = replace(stored, ending=self._ended[stored.grant.id][1])
         return standing(stored, self.now())
 
     async def governs(self, caller: Grant, grant_id: str, *, itself: bool = False) -> bool:
@@ -300,23 +300,28 @@ class Grants:
             raise unrecorded(error) from error
         return until
 
-    async def revoke(self, grant_id: str, by: str, cause: str) -> tuple[str, ...]:
-        """Revoke a grant and all below it; the ids that were in force until now."""
-        ids = await self.store.revoke(grant_id, by, cause, self.now())
-        recorded = self._announce(ids, cause, by)
+    async def revoke(
+        self, grant_id: str, by: str, cause: str, how: str = "revoked"
+    ) -> tuple[str, ...]:
+        """End a grant and all below it, as `Ending` has it; the ids that were in force."""
+        ending = Ending(how, by)
+        ids = await self.store.revoke(grant_id, by, cause, self.now(), how)
+        recorded = self._announce(ids, cause, ending)
         if grant_id in ids and grant_id not in recorded:
-            await self._record_revoked(grant_id, ids, by, cause)
+            await self._record_ended(grant_id, ids, ending, cause)
         return ids
 
-    async def _record_revoked(self, grant_id: str, ids: Sequence[str], by: str, cause: str) -> None:
-        """Of a grant that is not in use here. What is revoked stays so, recorded or not."""
+    async def _record_ended(
+        self, grant_id: str, ids: Sequence[str], ending: Ending, cause: str
+    ) -> None:
+        """Of a grant that is not in use here. What has ended stays so, recorded or not."""
         stored = await self.store.grant_by_id(grant_id)
         if stored is None:
             return
         try:
-            await self.ledger.revoked_unused(stored.grant, ids, by, cause)
+            await self.ledger.ended_unused(stored.grant, ids, ending, cause)
         except RecordFailed as error:
-            log.error("a revocation is not recorded", extra={"cause": str(error)})
+            log.error("the end of a grant is not recorded", extra={"cause": str(error)})
 
     async def visible(self, caller: Grant | None) -> list[StoredGrant]:
         """What a caller may see, parents first: its own subtree; None (an admin) sees all."""
@@ -330,28 +335,33 @@ class Grants:
         return await self.store.grants_below(roots)
 
     async def sweep(self) -> None:
-        """Revoke what lapsed, and announce what any process has revoked since the last time."""
+        """End what lapsed, and announce what any process has ended since the last time."""
         lapsed = await self.store.revoke_lapsed(self.now())
-        self._announce(lapsed, "lease lapsed", "gateway")
-        self._sequence, ids = await self.store.revocations_after(self._sequence)
-        elsewhere = [revoked for revoked in ids if revoked not in self._announced]
-        self._announce(elsewhere, "elsewhere", "another node")
+        self._announce(lapsed, "lease lapsed", LAPSED)
+        self._sequence, told = await self.store.revocations_after(self._sequence)
+        elsewhere: dict[Ending, list[str]] = {}
+        for ended, ending in told:
+            if ended not in self._announced:
+                elsewhere.setdefault(ending, []).append(ended)
+        for ending, ids in elsewhere.items():
+            self._announce(ids, "on another node", ending)
         self.ledger.sweep(self.now())
-        self._announced.difference_update(ids)
+        self._announced.difference_update(ended for ended, _ in told)
         self.last_seen = time.monotonic()
 
-    def _announce(self, ids: Sequence[str], cause: str, by: str) -> Collection[str]:
+    def _announce(self, ids: Sequence[str], cause: str, ending: Ending) -> Collection[str]:
         """Tell sessions and the record; which grants have a record that is open here."""
         if not ids:
             return ()
         self._announced.update(ids)
         now = time.monotonic()
-        kept = {one: at for one, at in self._ended_at.items() if now - at < REMEMBERED}
-        self._ended_at = kept | dict.fromkeys(ids, now)
-        log.info("grants revoked", extra={"grants": list(ids), "cause": cause})
+        kept = {one: end for one, end in self._ended.items() if now - end[0] < REMEMBERED}
+        self._ended = kept | dict.fromkeys(ids, (now, ending))
+        extra = {"grants": list(ids), "how": ending.how, "by": ending.by, "cause": cause}
+        log.info("grants ended", extra=extra)
         if self.on_revoked is not None:
-            self.on_revoked(ids)
-        return self.ledger.revoked(ids, by, cause)
+            self.on_revoked(ids, ending)
+        return self.ledger.ended(ids, ending, cause)
 
     async def watch(self) -> None:
         """Sweep each second until cancelled; a store that fails is asked again."""

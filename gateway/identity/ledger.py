@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol as Interface
 
-from gateway.model import Grant
+from gateway.model import Ending, Grant
 
 
 class GrantLedger(Interface):
@@ -21,11 +21,11 @@ class GrantLedger(Interface):
     async def refreshed(self, grant: Grant, until: float, by: str) -> None:
         """A lease was extended. Raises RecordFailed."""
 
-    def revoked(self, grants: Sequence[str], by: str, cause: str) -> Collection[str]:
-        """These are revoked; which of them have a record that is open here. Never raises."""
+    def ended(self, grants: Sequence[str], ending: Ending, cause: str) -> Collection[str]:
+        """These have ended; which of them have a record that is open here. Never raises."""
 
-    async def revoked_unused(
-        self, grant: Grant, grants: Sequence[str], by: str, cause: str
+    async def ended_unused(
+        self, grant: Grant, grants: Sequence[str], ending: Ending, cause: str
     ) -> None:
         """The same of a grant that has no open record here. Raises RecordFailed."""
 
@@ -54,11 +54,11 @@ class NoLedger:
     async def refreshed(self, grant: Grant, until: float, by: str) -> None:
         return None
 
-    def revoked(self, grants: Sequence[str], by: str, cause: str) -> Collection[str]:
+    def ended(self, grants: Sequence[str], ending: Ending, cause: str) -> Collection[str]:
         return grants
 
-    async def revoked_unused(
-        self, grant: Grant, grants: Sequence[str], by: str, cause: str
+    async def ended_unused(
+        self, grant: Grant, grants: Sequence[str], ending: Ending, cause: str
     ) -> None:
         return None
 

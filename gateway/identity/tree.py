@@ -18,9 +18,9 @@ def rfc3339(at: float | None) -> str | None:
 
 
 def state_of(stored: StoredGrant, now: float) -> str:
-    """live, revoked, expired or lapsed."""
-    if stored.revoked_at is not None:
-        return "revoked"
+    """live, revoked, lapsed, ended or expired."""
+    if stored.ending is not None:
+        return stored.ending.how
     if stored.grant.expires_at <= now:
         return "expired"
     if stored.lease_until is not None and stored.lease_until <= now:
@@ -29,7 +29,7 @@ def state_of(stored: StoredGrant, now: float) -> str:
 
 
 def grant_document(stored: StoredGrant, now: float) -> dict[str, Any]:
-    grant = stored.grant
+    grant, state = stored.grant, state_of(stored, now)
     return {
         "grant": grant.id,
         "parent": grant.parent,
@@ -43,12 +43,13 @@ def grant_document(stored: StoredGrant, now: float) -> dict[str, Any]:
         "chain": list(grant.labels),
         "groups": list(grant.groups),
         "narrowing": [dict(entry) for entry in grant.narrowing],
-        "state": state_of(stored, now),
+        "state": state,
         "issued": rfc3339(grant.issued_at),
         "expires": rfc3339(grant.expires_at),
         "lease_until": rfc3339(stored.lease_until),
-        "revoked": rfc3339(stored.revoked_at),
-        "revoked_by": stored.revoked_by or None,
+        "ended": rfc3339(stored.ended_at),
+        "revoked": rfc3339(stored.ended_at) if state == "revoked" else None,
+        "revoked_by": stored.ending.by if stored.ending and state == "revoked" else None,
     }
 
 

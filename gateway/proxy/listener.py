@@ -120,7 +120,7 @@ class Proxy:
         return {one.session.id: one.view for one in self._house.everyone() if one.session.id}
 
     def kill_grants(self, grants: Collection[str], reason: str) -> int:
-        """End every session of these grants as revoked; how many there were."""
+        """End every session of these grants as revoked, `reason` says how; how many there were."""
         return sum(
             live.kill("revoked", reason)
             for live in self._house.everyone()

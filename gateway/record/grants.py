@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from gateway.model import Grant, Hop, RecordFailed
+from gateway.model import Ending, Grant, Hop, RecordFailed
 from gateway.record.session_record import RecordedSession
 
 log = logging.getLogger("trailgate.record")
@@ -35,6 +35,7 @@ _REMEMBERED = 16384
 _MOST_LISTED = 200
 """Grants that a revocation lists by name."""
 _TEXT = 200
+_ENDINGS = {"revoked": "revoke", "lapsed": "lapse", "ended": "end"}
 _UNCONFIRMED = "the provider does not confirm the login"
 
 Start = Callable[[Mapping[str, Any]], Awaitable[RecordedSession]]
@@ -184,31 +185,31 @@ class GrantRecords:
             event = {"event": "refresh", "lease_until": _rfc3339(until), "refreshes": told}
             record.session.append("grant", "own", b"", _dump({**event, "by": by[:_TEXT]}))
 
-    def revoked(self, grants: Sequence[str], by: str, cause: str) -> Collection[str]:
-        """These are revoked: their records say so and end; which ones had one. Never raises."""
+    def ended(self, grants: Sequence[str], ending: Ending, cause: str) -> Collection[str]:
+        """These have ended: their records say how, and end; which ones had one. Never raises."""
         told = [self._open[one] for one in grants if one in self._open]
         listed = {"count": len(grants), "grants": list(grants[:_MOST_LISTED])}
         for place, record in enumerate(told):
-            event = {"event": "revoke", "by": by[:_TEXT], "cause": cause[:_TEXT]}
+            event = {"event": _ENDINGS[ending.how], "by": ending.by[:_TEXT], "cause": cause[:_TEXT]}
             try:
                 record.session.append(
                     "grant", "own", b"", _dump({**event, **({} if place else listed)})
                 )
             except RecordFailed as error:
                 # The close frame has room of its own, and says the same in short.
-                log.error("a revocation has no frame", extra={"cause": str(error)})
+                log.error("the end of a grant has no frame", extra={"cause": str(error)})
         for one in grants:
-            self._end(one, "revoked", f"{cause[:_TEXT]} ({by[:_TEXT]})")
+            self._end(one, ending.how, f"{cause[:_TEXT]} ({ending.by[:_TEXT]})")
         return {record.grant for record in told}
 
-    async def revoked_unused(
-        self, grant: Grant, grants: Sequence[str], by: str, cause: str
+    async def ended_unused(
+        self, grant: Grant, grants: Sequence[str], ending: Ending, cause: str
     ) -> None:
         """The same of a grant that has no open record here. Raises RecordFailed."""
         if grant.id not in self._open:
             await self._opened(grant, "resume")
         self._ended.pop(grant.id, None)
-        self.revoked((grant.id, *(one for one in grants if one != grant.id)), by, cause)
+        self.ended((grant.id, *(one for one in grants if one != grant.id)), ending, cause)
 
     def standing(self, suspended: Collection[str]) -> None:
         """These grants, and no others, are suspended: the open records of those for which that is

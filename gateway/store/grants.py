@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gateway.model import Grant, StoredGrant
+from gateway.model import LAPSED, Ending, Grant, StoredGrant
 from gateway.store.database import Connection, Database, Row, Values, listed, one
-from gateway.store.interface import Added, StoreFailed
+from gateway.store.interface import Added, Ended, StoreFailed
 from gateway.store.lineage import MOST_STEPS, flaw
-from gateway.store.rows import COLUMNS, PLACES, from_row, to_row
+from gateway.store.rows import COLUMNS, PLACES, ending_of, from_row, to_row
 
 SUBTREE = """WITH RECURSIVE below (id, depth) AS (
     SELECT id, 0 FROM grants WHERE {tops}
@@ -117,9 +117,12 @@ class StoredGrants:
 
         return await self._database.write(work)
 
-    async def revoke(self, grant_id: str, by: str, cause: str, at: float) -> tuple[str, ...]:
+    async def revoke(
+        self, grant_id: str, by: str, cause: str, at: float, how: str = "revoked"
+    ) -> tuple[str, ...]:
+        ending, top = Ending(how, by), {"top": grant_id}
         return await self._database.write(
-            lambda connection: _revoke(connection, "id = :top", {"top": grant_id}, by, cause, at)
+            lambda connection: _end(connection, "id = :top", top, ending, cause, at)
         )
 
     async def revoke_lapsed(self, at: float) -> tuple[str, ...]:
@@ -128,19 +131,20 @@ class StoredGrants:
         # The usual second has nothing to write: no transaction, no sync.
         if await self._database.read(lambda connection: connection.execute(look, {"at": at})):
             return await self._database.write(
-                lambda connection: _revoke(connection, lapsed, {}, "gateway", "lease lapsed", at)
+                lambda connection: _end(connection, lapsed, {}, LAPSED, "lease lapsed", at)
             )
         return ()
 
-    async def revocations_after(self, sequence: int) -> tuple[int, tuple[str, ...]]:
+    async def revocations_after(self, sequence: int) -> tuple[int, tuple[Ended, ...]]:
         query = (
-            "SELECT sequence, grant_id FROM revocations WHERE sequence > :after ORDER BY sequence"
+            "SELECT sequence, grant_id, revoked_at, revoked_by, ended_as FROM revocations"
+            " LEFT JOIN grants ON grants.id = grant_id WHERE sequence > :after ORDER BY sequence"
         )
 
-        def work(connection: Connection) -> tuple[int, tuple[str, ...]]:
+        def work(connection: Connection) -> tuple[int, tuple[Ended, ...]]:
             rows = connection.execute(query, {"after": sequence})
             last = rows[-1]["sequence"] if rows else sequence
-            return last, tuple(row["grant_id"] for row in rows)
+            return last, tuple((row["grant_id"], ending_of(row) or Ending()) for row in rows)
 
         return await self._database.read(work)
 
@@ -212,25 +216,25 @@ def _live_children(connection: Connection, parent: str, now: float) -> int:
     return int(row["children"])
 
 
-def _revoke(
+def _end(
     connection: Connection,
     tops: str,
     values: Values,
-    by: str,
+    ending: Ending,
     cause: str,
     at: float,
 ) -> tuple[str, ...]:
     rows = connection.execute(
         SUBTREE.format(tops=tops)
-        + " UPDATE grants SET revoked_at = :at, revoked_by = :by"
+        + " UPDATE grants SET revoked_at = :at, revoked_by = :by, ended_as = :how"
         + " WHERE id IN (SELECT id FROM below) AND revoked_at IS NULL RETURNING id",
-        {**values, "at": at, "by": by},
+        {**values, "at": at, "by": ending.by, "how": ending.how},
     )
     ids = tuple(row["id"] for row in rows)
     for revoked in ids:
         connection.execute(
             "INSERT INTO revocations (grant_id, at, by, cause) VALUES (:id, :at, :by, :cause)",
-            {"id": revoked, "at": at, "by": by, "cause": cause},
+            {"id": revoked, "at": at, "by": ending.by, "cause": cause},
         )
     if ids:
         connection.notify(REVOCATIONS)

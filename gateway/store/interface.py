@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Literal
 from typing import Protocol as Interface
 
-from gateway.model import Grant, StoredGrant
+from gateway.model import Ending, Grant, StoredGrant
 from gateway.model import StoreFailed as StoreFailed
 
+Ended = tuple[str, Ending]
+"""A grant's id, and how it ended."""
 Added = Literal["added", "dead_parent", "too_many_children"]
 
 
@@ -51,14 +53,17 @@ class GrantStore(Interface):
     async def renew_lease(self, grant_id: str, until: float, now: float) -> bool:
         """Move a lease that has not lapsed; False when there is none to move."""
 
-    async def revoke(self, grant_id: str, by: str, cause: str, at: float) -> tuple[str, ...]:
-        """Revoke a grant and all below it in one transaction; the ids newly revoked."""
+    async def revoke(
+        self, grant_id: str, by: str, cause: str, at: float, how: str = "revoked"
+    ) -> tuple[str, ...]:
+        """End a grant and all below it in one transaction; the ids newly ended. `how`: as
+        `Ending` has it."""
 
     async def revoke_lapsed(self, at: float) -> tuple[str, ...]:
-        """Revoke each grant whose lease has lapsed, and all below it."""
+        """End each grant whose lease has lapsed, and all below it."""
 
-    async def revocations_after(self, sequence: int) -> tuple[int, tuple[str, ...]]:
-        """What was revoked since `sequence`, by any process, and the sequence to go on from."""
+    async def revocations_after(self, sequence: int) -> tuple[int, tuple[Ended, ...]]:
+        """What was ended since `sequence`, by any process, and the sequence to go on from."""
 
     async def forget_expired(self, before: float) -> int:
         """Drop grants that expired before that time, with their revocations; how many."""

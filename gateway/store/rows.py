@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from gateway.model import Grant, Hop, Identity, StoredGrant
+from gateway.model import Ending, Grant, Hop, Identity, StoredGrant
 from gateway.store.database import Row
 
 COLUMNS = (
@@ -60,7 +60,13 @@ def from_row(row: Row) -> StoredGrant:
         actor_groups=tuple(json.loads(row["actor_groups"])),
         minted_in=row["minted_in"],
     )
-    return StoredGrant(grant, row["lease_until"], row["revoked_at"], row["revoked_by"])
+    return StoredGrant(grant, row["lease_until"], row["revoked_at"], ending_of(row))
+
+
+def ending_of(row: Row) -> Ending | None:
+    if row["revoked_at"] is None:
+        return None
+    return Ending(row["ended_as"] or "revoked", row["revoked_by"])
 
 
 def _hop(document: dict[str, Any]) -> Hop:

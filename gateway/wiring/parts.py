@@ -60,7 +60,6 @@ from gateway.wiring.succession import predecessor
 
 log = logging.getLogger("trailgate")
 
-REVOKED = "the grant was revoked"
 UNCONFIRMED = "the provider does not confirm the login"
 SANDBOX = Path(__file__).parent / "policy" / "library" / "agent-sandbox.yaml"
 
@@ -263,7 +262,7 @@ async def made(
         renewed=custody.renewed,
     )
     proxy = Proxy(services)
-    grants.on_revoked = lambda ids: _end_sessions(proxy, ids)
+    grants.on_revoked = lambda ids, ending: _end_sessions(proxy, ids, ending.told)
     logins = _logins(StoredLogins(store), grants, issuers, sealer, objects, proxy)
     await grants.start()
     _hear(store, grants.look_now, vault.look_now)
@@ -340,7 +339,7 @@ def _not_rotated(cause: str) -> None:
     log.error("signing keys are not rotated", extra={"cause": cause})
 
 
-def _end_sessions(proxy: Proxy, grants: Sequence[str], cause: str = REVOKED) -> None:
+def _end_sessions(proxy: Proxy, grants: Sequence[str], cause: str) -> None:
     proxy.kill_grants(frozenset(grants), cause)
 
 

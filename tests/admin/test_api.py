@@ -92,7 +92,8 @@ def test_grants_are_told_key_by_key_and_only_ones_own(api: Any) -> None:
     (top,) = api.get("/api/v1/grants", alice).json()
     assert set(top) == {
         "grant", "parent", "actor", "proved", "isolation", "origin", "issuer", "subject", "chain",
-        "groups", "narrowing", "state", "issued", "expires", "lease_until", "revoked", "revoked_by",
+        "groups", "narrowing", "state", "issued", "expires", "lease_until", "ended", "revoked",
+        "revoked_by",
         "depth", "sessions", "children",
     }  # fmt: skip
     assert (top["actor"], top["proved"], top["parent"], top["state"]) == (
@@ -122,7 +123,30 @@ def test_an_ancestor_revokes_and_others_are_told_there_is_no_such_grant(api: Any
     assert api.http.delete(path, headers=bearer(alice)).json() == {"revoked": []}
     told = problem(api.get("/api/v1/self", reader["access_token"]), 401)
     assert told["code"] == "revoked"
+    assert told["detail"] == "the grant was revoked by revoker"
     problem(api.admin.delete("/api/v1/grants/g_none"), 404)
+
+
+def test_a_grant_whose_work_is_done_is_told_apart_from_a_revoked_one(api: Any) -> None:
+    alice = api.sign("finisher")
+    done, taken = (api.exchange(alice, agent_name=name, lease="60") for name in ("done", "taken"))
+    for minted, words in ((done, "?as=ended"), (taken, "?as=revoked")):
+        path = f"/api/v1/grants/{minted['grant']}"
+        assert api.http.delete(path + words, headers=bearer(alice)).is_success
+    problem(api.http.delete(f"/api/v1/grants/{done['grant']}?as=x", headers=bearer(alice)), 400)
+    (top,) = api.get("/api/v1/grants", alice).json()
+    told = {one["actor"]: one for one in top["children"]}
+    assert [told[name]["state"] for name in ("done", "taken")] == ["ended", "revoked"]
+    assert told["done"]["revoked"] is told["done"]["revoked_by"] is None
+    assert told["done"]["ended"] and told["taken"]["ended"] == told["taken"]["revoked"]
+    for minted, text in ((done, "has ended"), (taken, "revoked by finisher")):
+        assert text in problem(api.get("/api/v1/self", minted["access_token"]), 401)["detail"]
+        path = f"/api/v1/grants/{minted['grant']}/lease"
+        renewed = api.http.post(path, headers=bearer(alice))
+        assert text in problem(renewed, 409)["detail"]
+    unleased = api.exchange(alice, agent_name="free")
+    renewed = api.http.post(f"/api/v1/grants/{unleased['grant']}/lease", headers=bearer(alice))
+    assert "no lease" in problem(renewed, 409)["detail"]
 
 
 def test_a_lease_is_renewed_by_the_parent_and_not_by_its_holder(api: Any) -> None:

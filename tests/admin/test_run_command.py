@@ -339,7 +339,7 @@ def test_a_failure_leaves_no_grant_behind(api: Any) -> None:
     api.run("run", "--as", "a", "--", "/no/such/command", TRAILGATE_TOKEN=token)
     api.run("run", "--as", "a", "--target", "none", "--", "true", TRAILGATE_TOKEN=token)
     (top,) = api.get("/api/v1/grants", token).json()
-    assert [child["state"] for child in top["children"]] == ["revoked", "revoked"]
+    assert [child["state"] for child in top["children"]] == ["ended", "ended"]
 
 
 def test_signals_are_passed_on(api: Any) -> None:
@@ -373,8 +373,13 @@ def test_the_lease_is_renewed_while_it_runs_and_lapses_when_it_is_killed(brief: 
         assert brief.active(below)
         os.kill(process.pid, signal.SIGKILL)
         until(lambda: not brief.active(below))
-        until(lambda: lead()["state"] == "revoked")
-        assert lead()["revoked_by"] == "gateway"
+        until(lambda: lead()["ended"])
+        seen = lead()
+        assert seen["state"] == "lapsed" and seen["revoked"] is seen["revoked_by"] is None
+        assert [one["state"] for one in seen["children"]] == ["lapsed"]
+        told = brief.get("/api/v1/self", below)
+        assert told.status_code == 401 and "lease" in told.json()["detail"]
+        assert "revoked" not in told.json()["detail"]
         assert brief.active(token)
 
 
@@ -428,7 +433,7 @@ def test_by_the_data_folder_the_root_made_for_it_ends_as_well(api: Any) -> None:
     assert not api.active(child["env"]["TRAILGATE_TOKEN"])
     tops = api.admin.get("/api/v1/grants").json()
     mine = [top for top in tops if top["issuer"] == "trailgate:local"]
-    assert mine and all(top["state"] == "revoked" for top in mine)
+    assert mine and all(top["state"] == "ended" for top in mine)
 
 
 def test_a_place_that_an_outer_run_set_is_kept(api: Any) -> None:

@@ -52,7 +52,7 @@ async def test_a_child_carries_its_origin_and_every_hop(grants: Grants) -> None:
 
 async def test_revoking_the_middle_ends_what_is_below_and_nothing_else(grants: Grants) -> None:
     told: list[str] = []
-    grants.on_revoked = told.extend
+    grants.on_revoked = lambda ids, ending: told.extend(ids)
     root = await grants.mint_root(ALICE, (), 600)
     middle = await child(grants, root.grant)
     leaf = await child(grants, middle.grant)
@@ -70,7 +70,7 @@ async def test_another_process_hears_of_a_revocation(grants: Grants, tmp_path: P
     root = await grants.mint_root(ALICE, (), 600)
     told: list[str] = []
     store = await SqliteDatabase.open(tmp_path / "store.db")
-    elsewhere = Grants(StoredGrants(store), on_revoked=told.extend)
+    elsewhere = Grants(StoredGrants(store), on_revoked=lambda ids, ending: told.extend(ids))
     await elsewhere.start()
     await grants.revoke(root.grant.id, "admin", "test")
     await elsewhere.sweep()
@@ -82,7 +82,7 @@ async def test_another_process_hears_of_a_revocation(grants: Grants, tmp_path: P
 
 async def test_ones_own_revocation_is_told_once(grants: Grants) -> None:
     told: list[str] = []
-    grants.on_revoked = told.extend
+    grants.on_revoked = lambda ids, ending: told.extend(ids)
     root = await grants.mint_root(ALICE, (), 600)
     await grants.revoke(root.grant.id, "admin", "test")
     await grants.sweep()
@@ -93,7 +93,7 @@ async def test_a_lease_that_lapses_ends_the_subtree_and_one_renewed_does_not(
     grants: Grants, clock: object
 ) -> None:
     told: list[str] = []
-    grants.on_revoked = told.extend
+    grants.on_revoked = lambda ids, ending: told.extend(ids)
     root = await grants.mint_root(ALICE, (), 6000)
     leased = await child(grants, root.grant, lease=60.0)
     below = await child(grants, leased.grant)

@@ -114,7 +114,7 @@ async def test_a_login_read_before_a_revocation_and_told_after_it_is_refused(
     """The store answered `live`; the revocation was announced before the answer was used."""
     minted = await exchange.exchange(form(provider, "job-7"))
     read: StoredGrant | None = await grants.store.grant_by_id(minted.grant.id)
-    assert read is not None and read.revoked_at is None
+    assert read is not None and read.ending is None
     await asyncio.create_task(grants.revoke(minted.grant.id, "admin", "test"))  # type: ignore[arg-type]
     with pytest.raises(Refused) as refused:
         grants.in_force(read)

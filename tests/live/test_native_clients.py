@@ -126,7 +126,7 @@ def test_the_agents_grants_have_ended_with_their_commands(served: Served) -> Non
     below = list(top["children"])
     while below:
         one = below.pop()
-        assert one["state"] == "revoked"
+        assert one["state"] == "ended"
         below += one["children"]
 
 
@@ -156,7 +156,7 @@ def test_connect_by_the_data_folder_leaves_no_grant_behind(served: Served) -> No
     told = called(served, "connect", *data, "orders", "-XAtc", "select 1")
     assert (told.returncode, told.stdout) == (0, "1\n"), told.stderr
     grants = command_json("grants", "list", "--data", str(served.data))
-    assert [one["state"] for one in grants] == ["revoked"]
+    assert [one["state"] for one in grants] == ["ended"]
 
 
 # --- config --------------------------------------------------------------------------------------

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Grant, Hop, Identity, RecordFailed
+from gateway.model import Ending, Grant, Hop, Identity, RecordFailed
 from gateway.record.grants import GrantRecords
 from gateway.record.recorder import NodeRecorder
 from gateway.verify.run import Request, verify
 from tests.record.place import Place
 
+BY_ADMIN = Ending(by="admin")
 ALICE = Identity("https://id", "u1", "alice")
 
 
@@ -98,7 +99,7 @@ async def test_a_tree_of_grants_is_sound_and_its_counts_fit(place: Place) -> Non
     for grant, sessions in ((root, 1), (child, 0), (grandchild, 3)):
         await asyncio.gather(*(used(recorder, grant) for _ in range(sessions)))
     await recorder.grants.refreshed(child, time.time() + 60, "alice")
-    told = recorder.grants.revoked((child.id, grandchild.id), "admin", "because")
+    told = recorder.grants.ended((child.id, grandchild.id), BY_ADMIN, "because")
     assert set(told) == {child.id, grandchild.id}
     await recorder.stop()
     findings = place.assert_complete()
@@ -253,7 +254,7 @@ async def test_a_wrong_count_is_named(place: Place, recorder: NodeRecorder) -> N
 
 async def test_one_that_ended_gets_no_record_any_more(recorder: NodeRecorder) -> None:
     root = await minted(recorder, root_grant())
-    recorder.grants.revoked((root.id,), "admin", "because")
+    recorder.grants.ended((root.id,), BY_ADMIN, "because")
     with pytest.raises(RecordFailed, match="has ended"):
         await used(recorder, root)
     with pytest.raises(RecordFailed, match="has ended"):
@@ -265,11 +266,23 @@ async def test_a_revocation_of_an_unused_grant_is_recorded(place: Place) -> None
     root = await minted(recorder, root_grant())
     await recorder.stop()
     recorder = await place.start()
-    assert recorder.grants.revoked((root.id,), "admin", "because") == set()
-    await recorder.grants.revoked_unused(root, (root.id, "g_below"), "admin", "because")
+    assert recorder.grants.ended((root.id,), BY_ADMIN, "because") == set()
+    await recorder.grants.ended_unused(root, (root.id, "g_below"), BY_ADMIN, "because")
     await recorder.stop()
     place.assert_complete()
     assert [meta.get("event") for meta in frames_of(place, root.id)][-2:] == ["revoke", None]
+
+
+@pytest.mark.parametrize(("how", "event"), [("lapsed", "lapse"), ("ended", "end")])
+async def test_a_grant_that_was_not_revoked_does_not_say_so(
+    place: Place, recorder: NodeRecorder, how: str, event: str
+) -> None:
+    root = await minted(recorder, root_grant())
+    recorder.grants.ended((root.id,), Ending(how, "alice"), "because")
+    await recorder.stop()
+    place.assert_complete()
+    _, told, close = frames_of(place, root.id)
+    assert (told["event"], told["by"], close["reason"]) == (event, "alice", how)
 
 
 async def test_a_suspension_is_in_the_records_of_its_tree_and_so_is_its_end(place: Place) -> None:
@@ -351,7 +364,7 @@ async def test_what_opens_meanwhile_is_counted_before_the_end(
     root = await minted(recorder, root_grant())
     opening = [asyncio.create_task(used(recorder, root)) for _ in range(8)]
     await asyncio.sleep(0)
-    recorder.grants.revoked((root.id,), "admin", "because")
+    recorder.grants.ended((root.id,), BY_ADMIN, "because")
     await asyncio.gather(*opening, return_exceptions=True)
     await recorder.stop()
     place.assert_complete()

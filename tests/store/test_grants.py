@@ -9,6 +9,7 @@ import random
 import pytest
 
 from gateway.identity.grant_store import GrantStore as GrantPort
+from gateway.model import Ending
 from gateway.store.database import ANYTHING, Connection
 from gateway.store.grants import StoredGrants
 from gateway.store.interface import GrantStore, StoreFailed
@@ -42,7 +43,8 @@ async def test_two_processes_see_each_others_grants(place: Place) -> None:
     assert {stored.grant.id for stored in below} == {"g0", *names}
     assert await one.revoke("g0", "admin", "test", 20.0)
     sequence, revoked = await two.revocations_after(0)
-    assert set(revoked) == {"g0", *names}
+    assert {name for name, _ in revoked} == {"g0", *names}
+    assert {ending for _, ending in revoked} == {Ending("revoked", "admin")}
     assert await two.revocations_after(sequence) == (sequence, ())
 
 
@@ -90,6 +92,12 @@ async def test_what_lapsed_is_revoked_and_what_expired_is_forgotten(place: Place
     assert await store.revoke_lapsed(25.0) == ()
     assert set(await store.revoke_lapsed(30.0)) == {"g1", "g2"}
     assert not await store.renew_lease("g1", 60.0, 31.0)
+    assert await store.revoke("g3", "alice", "done", 31.0, "ended") == ("g3",)
+    _, told = await store.revocations_after(0)
+    lapsed, ended = Ending("lapsed", "gateway"), Ending("ended", "alice")
+    assert sorted(told, key=lambda one: one[0]) == [("g1", lapsed), ("g2", lapsed), ("g3", ended)]
+    kept = await store.grant_by_id("g3")
+    assert kept is not None and (kept.ending, kept.ended_at) == (ended, 31.0)
     assert await store.forget_expired(100.0) == 0
     assert await store.forget_expired(101.0) == 3
     assert await store.revocations_after(0) == (0, ())
@@ -110,7 +118,8 @@ async def test_no_interleaving_loses_a_revocation(place: Place, seed: int) -> No
         sequence, seen = 0, set[str]()
         while True:
             last = done.is_set()
-            sequence, ids = await store.revocations_after(sequence)
+            sequence, ended = await store.revocations_after(sequence)
+            ids = [name for name, _ in ended]
             assert not seen & set(ids)
             seen |= set(ids)
             if last:
@@ -136,7 +145,7 @@ async def test_no_interleaving_loses_a_revocation(place: Place, seed: int) -> No
         assert await follower == heard
     dead = set[str]()
     for stored in await stores[0].grants_below(None):
-        if stored.revoked_at is not None:
+        if stored.ending is not None:
             dead.add(stored.grant.id)
         assert (stored.grant.parent in dead) <= (stored.grant.id in dead)
     assert dead == heard

@@ -170,7 +170,9 @@ CALLS: dict[str, Call] = {
         ),
     ),
     "GET /api/v1/grants": Call(answers(listed(ref("Grant")))),
-    "DELETE /api/v1/grants/{id}": Call(answers(some(revoked=listed(STRING)))),
+    "DELETE /api/v1/grants/{id}": Call(
+        answers(some(revoked=listed(STRING))), query={"as": {"enum": ["revoked", "ended"]}}
+    ),
     "POST /api/v1/grants/{id}/lease": Call(
         answers(LEASE),
         (JSON, of({}, {"seconds": {"type": "number", "exclusiveMinimum": 0}})),

@@ -10,11 +10,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.admin.api.calls import admin_only, caller_of, json_of, label_of, services_of
+from gateway.admin.api.calls import (
+    admin_only,
+    caller_of,
+    json_of,
+    label_of,
+    query_of,
+    services_of,
+)
 from gateway.admin.api.problems import Problem
 from gateway.admin.api.reads import note_read
 from gateway.declare.rights import Right
 from gateway.identity.delegation import BOUNDS, LONGEST
+from gateway.identity.grants import Grants
 from gateway.identity.tree import grant_tree, rfc3339
 from gateway.model import Grant, Identity
 
@@ -24,6 +32,8 @@ DEFAULT_LIFETIME = 3600.0
 DEFAULT_LEASE = 60.0
 TEXT_CAP = 256
 GROUPS_CAP = 64
+HOW = ("revoked", "ended")
+"""That a caller can say of a grant that it ends: taken back, or its work is done."""
 
 
 async def own_grant(request: Request) -> Response:
@@ -66,12 +76,15 @@ async def tree(request: Request) -> Response:
 
 
 async def revoke(request: Request) -> Response:
-    """DELETE /api/v1/grants/ID, by an ancestor, or by the right operate everywhere; again is no
-    error."""
+    """DELETE /api/v1/grants/ID?as=revoked|ended, by an ancestor, or by the right operate
+    everywhere; again is no error."""
     caller = await _governing_caller(request, "operate")
+    how = query_of(request, {"as"}).get("as", HOW[0])
+    if how not in HOW:
+        raise Problem(400, f"as must be one of {', '.join(HOW)}")
     grant_id = request.path_params["id"]
     by = label_of(caller)
-    revoked = await services_of(request).grants.revoke(grant_id, by, "revoked by " + by)
+    revoked = await services_of(request).grants.revoke(grant_id, by, f"{how} by {by}", how)
     return JSONResponse({"revoked": list(revoked)})
 
 
@@ -83,7 +96,7 @@ async def renew_lease(request: Request) -> Response:
     grants = services_of(request).grants
     until = await grants.renew_lease(grant_id, seconds, label_of(caller))
     if until is None:
-        raise Problem(409, "the grant has no lease that can be renewed: it lapsed or never had one")
+        raise Problem(409, await _not_renewed(grants, grant_id))
     return JSONResponse(
         {
             "grant": grant_id,
@@ -91,6 +104,15 @@ async def renew_lease(request: Request) -> Response:
             "lease_seconds": grants.bounded_lease(seconds),
         }
     )
+
+
+async def _not_renewed(grants: Grants, grant_id: str) -> str:
+    stored = await grants.store.grant_by_id(grant_id)
+    if stored is not None and stored.ending is not None:
+        return stored.ending.told
+    if stored is not None and stored.lease_until is None:
+        return "the grant has no lease: it lives until it expires"
+    return "the grant's lease cannot be renewed: it, or a grant above it, is not in force any more"
 
 
 async def _governing_caller(request: Request, right: Right | None = None) -> Grant | None:

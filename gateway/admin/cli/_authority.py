@@ -44,11 +44,11 @@ class Authority:
         return answer
 
     def end(self) -> None:
-        """Revoke the root that was made here, if one was. Raises Failed."""
+        """End the root that was made here, if one was. Raises Failed."""
         if self._root is None:
             return
         try:
-            self.gateway.call("DELETE", f"/api/v1/grants/{self._root['grant']}")
+            self.gateway.call("DELETE", f"/api/v1/grants/{self._root['grant']}?as=ended")
         except Failed as failed:
             if status_of(failed) != 404:
                 raise

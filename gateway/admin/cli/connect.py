@@ -92,7 +92,7 @@ def _end(authority: Authority) -> None:
     try:
         authority.end()
     except Failed as failed:
-        say(f"the grant made for this was not revoked ({failed.message}); it expires by itself")
+        say(f"the grant made for this was not ended ({failed.message}); it expires by itself")
 
 
 COMMAND = connect

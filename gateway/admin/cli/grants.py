@@ -27,7 +27,7 @@ def grants() -> None:
 
 
 @grants.command("list", epilog="Example: trailgate grants list --state live -o jsonl")
-@click.option("--state", type=click.Choice(["live", "revoked", "expired", "lapsed"]))
+@click.option("--state", type=click.Choice(["live", "revoked", "lapsed", "ended", "expired"]))
 @data_option
 @output_option("table", "json", "jsonl")
 def list_(state: str | None, data: Path | None, output: str) -> None:
@@ -69,7 +69,8 @@ def tree(data: Path | None, output: str) -> None:
 
 def _facts(grant: dict[str, Any]) -> Iterator[str]:
     """What there is to say of it, the usual left out."""
-    yield grant["state"]
+    by = f" by {visible(grant['revoked_by'])}" if grant["revoked_by"] else ""
+    yield grant["state"] + by
     if grant["depth"]:
         yield "proved" if grant["proved"] else "asserted"
     if grant["isolation"] != "none":

@@ -105,14 +105,14 @@ class Lease:
     parent: str
     child: Mapping[str, Any]
     top: str
-    """What to revoke at the end: the child's grant, or the root that was minted for it."""
+    """What ends with the command: the child's grant, or the root that was minted for it."""
 
 
 @contextmanager
 def leased(
     gateway: Gateway, name: str, narrowing: Narrowing, isolated: str = "none"
 ) -> Iterator[Lease]:
-    """Exchange the parent's token; at the end revoke what was given."""
+    """Exchange the parent's token; what was given ends with the context."""
     parent, top = gateway.token(), ""
     if parent is None:
         root = local_root(gateway, (), ROOT_LIFETIME)
@@ -123,15 +123,15 @@ def leased(
     try:
         yield lease
     finally:
-        _revoke(lease)
+        _end(lease)
 
 
-def _revoke(lease: Lease) -> None:
+def _end(lease: Lease) -> None:
     try:
-        lease.gateway.call("DELETE", f"/api/v1/grants/{lease.top}")
+        lease.gateway.call("DELETE", f"/api/v1/grants/{lease.top}?as=ended")
     except Failed as failed:
         if status_of(failed) != 404:
-            say(f"the agent's grant was not revoked ({failed.message}); its lease lapses by itself")
+            say(f"the agent's grant was not ended ({failed.message}); its lease lapses by itself")
 
 
 def _run_child(lease: Lease, command: tuple[str, ...], target: str | None, apart: Isolation) -> int:
@@ -181,7 +181,7 @@ def _renew(lease: Lease, ended: threading.Event) -> None:
             pause, said = every, ""
         except Failed as failed:
             if status_of(failed) in (404, 409):
-                say(f"the agent's grant has ended: {failed.message}")
+                say(f"the agent has no grant any more: {failed.message}")
                 return
             if failed.message != said:
                 say(f"the agent's grant was not renewed: {failed.message}")
