@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Literal
 
 
 class Level(IntEnum):
@@ -128,6 +128,10 @@ class StoredGrant:
     suspended. None: it is not asked."""
     flaw: str = ""
     """Why the grant cannot stand below its ancestors as they are kept; empty: it can."""
+
+
+Use = Literal["first", "again", "full"]
+"""Of something that is good once. `full`: that it was used cannot be noted, so it must not be."""
 
 
 @dataclass(frozen=True, slots=True)

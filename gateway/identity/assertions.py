@@ -24,8 +24,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from gateway.identity.handles import token_sha256
 from gateway.identity.jwks import KEY_TYPES, FetchFailed, key_set, matching
 from gateway.identity.oidc import LEEWAY, Proof, checked_header
-from gateway.identity.refusal import refused, shown
-from gateway.model import Identity
+from gateway.identity.refusal import check_first_use, refused, shown
+from gateway.model import Identity, Use
 
 AGENTS_ISSUER = "trailgate:agents"
 """Issuer of identities that agents prove by keys of their own; the subject is the agent's name."""
@@ -41,8 +41,8 @@ _MOST_JTI = 256
 class ReplayCache(Interface):
     """Tokens that are good once (gateway/store/used_tokens.py)."""
 
-    async def use(self, token_id: str, until: float, now: float) -> bool:
-        """Note that a token was used; False where it was before, or cannot be noted."""
+    async def use(self, owner: str, token_id: str, until: float, now: float) -> Use:
+        """Note that `owner` used a token, until then."""
 
 
 def agent_keys(text: str) -> tuple[dict[str, Any], ...]:
@@ -201,8 +201,8 @@ class AgentAssertions:
         if not isinstance(token_id, str) or not 0 < len(token_id) <= _MOST_JTI:
             raise refused("the assertion's jti is not a text of at most 256 characters")
         digest = hashlib.sha256(json.dumps([AGENTS_ISSUER, name, token_id]).encode()).hexdigest()
-        if not await self._used.use(digest, float(claims["exp"]) + LEEWAY, self._now()):
-            raise refused("the assertion was used before: sign a new one", f"agent {name}: replay")
+        use = await self._used.use(name, digest, float(claims["exp"]) + LEEWAY, self._now())
+        check_first_use(use, "the assertion", f"agent {name}")
 
     def _proof(
         self, token: str, name: str, header: Mapping[str, Any], claims: Mapping[str, Any]

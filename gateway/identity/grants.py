@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 from gateway.identity.grant_store import GrantStore
 from gateway.identity.handles import handle_sha256, new_handle, token_sha256
 from gateway.identity.ledger import GrantLedger, NoLedger
-from gateway.identity.lineage import Kin, itself, login_below, new_grant_id, same_person
+from gateway.identity.lineage import (
+    Kin,
+    is_whole_login,
+    itself,
+    login_below,
+    new_grant_id,
+    same_person,
+)
 from gateway.identity.oidc import Proof
 from gateway.identity.own_jwt import TokenOf
 from gateway.identity.refusal import refused, unrecorded
@@ -274,12 +281,12 @@ class Grants:
         return standing(stored, self.now())
 
     async def governs(self, caller: Grant, grant_id: str, *, itself: bool = False) -> bool:
-        """True if `caller` stands above that grant: its ancestor, or its origin's own login."""
+        """True if `caller` stands above that grant: its ancestor, or its origin's whole login."""
         if grant_id == caller.id:
             return itself
         if caller.id in await self.store.ancestors(grant_id):
             return True
-        if caller.chain:
+        if not is_whole_login(caller):
             return False
         stored = await self.store.grant_by_id(grant_id)
         return stored is not None and same_person(stored.grant.origin, caller.origin, self.kin)
@@ -324,10 +331,11 @@ class Grants:
             log.error("the end of a grant is not recorded", extra={"cause": str(error)})
 
     async def visible(self, caller: Grant | None) -> list[StoredGrant]:
-        """What a caller may see, parents first: its own subtree; None (an admin) sees all."""
+        """What a caller may see, parents first: its own subtree, with its whole login those of all
+        its person's logins; None (an admin) sees all."""
         if caller is None:
             return await self.store.grants_below(None)
-        if caller.chain:
+        if not is_whole_login(caller):
             return await self.store.grants_below((caller.id,))
         roots: list[str] = []
         for issuer, subject in self.kin(caller.origin):

@@ -36,3 +36,9 @@ def itself(identity: Identity) -> Sequence[tuple[str, str]]:
 def same_person(one: Identity, other: Identity, kin: Kin) -> bool:
     """Names are for reading: only issuer and subject say who someone is."""
     return (one.issuer, one.subject) in kin(other)
+
+
+def is_whole_login(grant: Grant) -> bool:
+    """Whether a grant is its origin's own login with all that is the origin's. Only that stands
+    above the origin's other logins: one that was given less must not reach what has more."""
+    return not grant.chain and not grant.narrowing

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from gateway.model import RecordFailed, Refusal, Refused
+from gateway.model import RecordFailed, Refusal, Refused, Use
 
 SHOWN = 120
 
@@ -22,6 +22,15 @@ def unrecorded(error: RecordFailed) -> Refused:
     """What cannot be recorded is not given."""
     reason = "the record cannot be written"
     return Refused(Refusal("unavailable", "record", reason), str(error))
+
+
+def check_first_use(use: Use, what: str, whose: str) -> None:
+    """Of something that is good once. Raises Refused."""
+    if use == "again":
+        raise refused(f"{what} was used before: get a new one", f"{whose}: replay")
+    if use == "full":
+        reason = f"{what} cannot be taken now: too many are in use; try again in a few minutes"
+        raise unavailable(reason, f"{whose}: no room to note one more")
 
 
 def shown(value: object) -> str:

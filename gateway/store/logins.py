@@ -8,12 +8,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.model import PendingLogin, StoredRefresh
+from gateway.model import PendingLogin, StoredRefresh, Use
 from gateway.store.database import Connection, Database, Row, listed, one
 from gateway.store.grants import SUBTREE
 
 SECRETS = ("ticket_sha256", "outside_sha256", "code_sha256", "user_code_sha256")
 _COLUMNS = ("id", "kind", "phase", "document", "expires_at", "client", *SECRETS)
+MOST_ASSERTIONS = 100_000
+"""Of one issuer at a time. Whoever is full refuses: to forget one would let it be used again."""
 _PLACES = ", ".join(f":{name}" for name in _COLUMNS)
 _CHANGED = ("phase", "document", "expires_at", *SECRETS)
 _REFRESH = "grant_id, issuer, sealed, next_at, claimed_until, good_until"
@@ -70,16 +72,29 @@ class StoredLogins:
             lambda connection: bool(connection.execute(query, {**row, **named}))
         )
 
-    async def first_use(self, issuer: str, assertion_sha256: str, until: float) -> bool:
-        """Note that an assertion was used; False if it was before, on any node."""
+    async def first_use(
+        self, issuer: str, assertion_sha256: str, until: float, *, most: int = MOST_ASSERTIONS
+    ) -> Use:
+        """Note that an assertion was used, on any node; `most`: of its issuer."""
         query = (
             "INSERT INTO assertions_seen (issuer, assertion_sha256, good_until)"
             " VALUES (:issuer, :seen, :until) ON CONFLICT DO NOTHING RETURNING issuer"
         )
         values = {"issuer": issuer, "seen": assertion_sha256, "until": until}
-        return await self._database.write(
-            lambda connection: bool(connection.execute(query, values))
-        )
+        known = "SELECT count(*) AS used FROM assertions_seen WHERE issuer = :issuer"
+        seen = " AND assertion_sha256 = :seen"
+
+        def work(connection: Connection) -> Use:
+            of_one = {"issuer": issuer, "seen": assertion_sha256}
+            (again,) = connection.execute(known + seen, of_one)
+            if again["used"]:
+                return "again"
+            (all_of_it,) = connection.execute(known, {"issuer": issuer})
+            if all_of_it["used"] >= most:
+                return "full"
+            return "first" if connection.execute(query, values) else "again"
+
+        return await self._database.write(work)
 
     async def forget_before(self, now: float) -> None:
         """Drop logins that have expired, assertions that would be refused for their age, and

@@ -185,10 +185,85 @@ async def test_an_assertion_is_good_once_for_all_nodes(
 async def test_a_full_cache_refuses_and_the_old_make_room(tmp_path: Path) -> None:
     database = await SqliteDatabase.open(tmp_path / "few.db")
     used = UsedTokens(database, most=3)
-    assert [await used.use(f"t{n}", 100.0, 0.0) for n in range(4)] == [True, True, True, False]
-    assert not await used.use("t0", 100.0, 99.0)
-    assert await used.use("t9", 300.0, 101.0)
+    told = [await used.use(f"a{n}", f"t{n}", 100.0, 0.0) for n in range(4)]
+    assert told == ["first", "first", "first", "full"]
+    assert await used.use("a0", "t0", 100.0, 99.0) == "again", "what is noted stays noted"
+    assert await used.use("a9", "t9", 300.0, 101.0) == "first"
     await database.close()
+
+
+async def test_one_agent_cannot_take_the_room_of_the_others(tmp_path: Path) -> None:
+    database = await SqliteDatabase.open(tmp_path / "few.db")
+    used = UsedTokens(database, most=10, most_of_one=3)
+    told = [await used.use("busy", f"t{n}", 100.0, 0.0) for n in range(6)]
+    assert told == ["first"] * 3 + ["full"] * 3
+    assert await used.use("busy", "t1", 100.0, 1.0) == "again"
+    assert await used.use("other", "o1", 100.0, 1.0) == "first"
+    assert await used.use("busy", "t1", 100.0, 99.0) == "again", "no eviction lets a replay in"
+    assert await used.use("busy", "t7", 300.0, 101.0) == "first"
+    await database.close()
+
+
+async def test_an_assertion_that_cannot_be_noted_gives_nothing(
+    agent: Agent, tmp_path: Path
+) -> None:
+    database = await SqliteDatabase.open(tmp_path / "few.db")
+    keys = {agent.name: agent_keys(pem(agent.key))}
+    agents = AgentAssertions(keys, UsedTokens(database, most_of_one=1))
+    first, second = agent.assertion(), agent.assertion()
+    assert (await agents.verify(first, [ENDPOINT])).identity.subject == agent.name
+    with pytest.raises(Refused) as full:
+        await agents.verify(second, [ENDPOINT])
+    assert full.value.refusal.kind == "unavailable" and "too many" in full.value.refusal.reason
+    with pytest.raises(Refused, match="replay"):
+        await agents.verify(first, [ENDPOINT])
+    await database.close()
+
+
+async def test_a_narrowed_login_sees_and_ends_only_its_own_tree(
+    api: httpx.AsyncClient, agent: Agent
+) -> None:
+    whole = await given(api, agent.form())
+    narrowed = await given(api, agent.form(scope="orders"))
+    child = await given(
+        api,
+        {
+            "grant_type": GRANT_TYPE,
+            "subject_token": narrowed["access_token"],
+            "subject_token_type": ACCESS_TOKEN,
+            "agent_name": "reader",
+        },
+    )
+
+    def bearer(minted: dict[str, Any]) -> dict[str, str]:
+        return {"authorization": f"Bearer {minted['access_token']}"}
+
+    async def seen(minted: dict[str, Any]) -> set[str]:
+        answer = await api.get("/api/v1/grants", headers=bearer(minted))
+        return {one["grant"] for one in answer.json()}
+
+    async def active(asked: dict[str, Any], by: dict[str, Any]) -> bool:
+        form = {"token": asked["access_token"]}
+        answer = await api.post("/oauth/introspect", data=form, headers=bearer(by))
+        return bool(answer.json()["active"])
+
+    async def ended(asked: dict[str, Any], by: dict[str, Any]) -> int:
+        path = f"/api/v1/grants/{asked['grant']}"
+        return (await api.delete(path, headers=bearer(by))).status_code
+
+    assert await seen(narrowed) == {narrowed["grant"]}
+    assert await seen(whole) == {whole["grant"], narrowed["grant"]}
+    assert not await active(whole, narrowed) and await active(child, narrowed)
+    assert await active(narrowed, narrowed) and await active(narrowed, whole)
+    assert await ended(whole, narrowed) == 404
+    assert await ended(child, narrowed) == 200
+    # Its own end is by its token, as logout does it; the whole login may end it as well.
+    another = await given(api, agent.form(scope="orders"))
+    assert await ended(another, narrowed) == 404
+    assert (await api.post("/oauth/revoke", data={"token": narrowed["access_token"]})).is_success
+    assert not await active(narrowed, whole)
+    assert await ended(another, whole) == 200
+    assert await active(whole, whole)
 
 
 HOUR = 3600

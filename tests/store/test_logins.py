@@ -61,9 +61,18 @@ async def test_logins_are_capped_in_all_and_by_client(place: Place) -> None:
 async def test_an_assertion_is_used_once_on_all_nodes(place: Place) -> None:
     nodes = [(await both(place))[0] for _ in range(3)]
     uses = await asyncio.gather(*(node.first_use("idp", "a", 50.0) for node in nodes * 4))
-    assert uses.count(True) == 1
-    assert await nodes[0].first_use("other idp", "a", 50.0)
-    assert await nodes[0].first_use("idp", "b", 500.0)
+    assert uses.count("first") == 1 and uses.count("again") == 11
+    assert await nodes[0].first_use("other idp", "a", 50.0) == "first"
+    assert await nodes[0].first_use("idp", "b", 500.0) == "first"
+
+
+async def test_assertions_are_capped_and_none_is_forgotten_for_another(place: Place) -> None:
+    logins, _ = await both(place)
+    for name, use in (("a", "first"), ("b", "first"), ("c", "full"), ("a", "again")):
+        assert await logins.first_use("idp", name, 50.0, most=2) == use
+    assert await logins.first_use("other idp", "c", 50.0, most=2) == "first"
+    await logins.forget_before(51.0)
+    assert await logins.first_use("idp", "c", 90.0, most=2) == "first"
 
 
 async def test_what_is_over_is_forgotten_and_nothing_else(place: Place) -> None:
@@ -78,8 +87,8 @@ async def test_what_is_over_is_forgotten_and_nothing_else(place: Place) -> None:
     await logins.forget_before(200.0)
     assert await logins.login_by("ticket_sha256", "t1") is None
     assert await logins.login_by("ticket_sha256", "t2") is not None
-    assert await logins.first_use("idp", "a", 50.0)
-    assert not await logins.first_use("idp", "b", 900.0)
+    assert await logins.first_use("idp", "a", 50.0) == "first"
+    assert await logins.first_use("idp", "b", 900.0) == "again"
 
 
 async def test_one_node_confirms_a_login_at_a_time(place: Place) -> None:

@@ -29,7 +29,7 @@ from gateway.identity.login.relying import (
     new_verifier,
 )
 from gateway.identity.oidc import Issuers
-from gateway.identity.refusal import refused, shown, unavailable
+from gateway.identity.refusal import check_first_use, refused, shown, unavailable
 from gateway.identity.saml.logins import (
     answers_request,
     new_request_id,
@@ -213,8 +213,8 @@ class Logins:
             answers = await answers_request(encoded)
             raise await self._over(error, await self._away_by_saml(answers, issuer)) from error
         seen = token_sha256(assertion.id)
-        if not await self._store.first_use(provider.url, seen, assertion.good_until):
-            raise refused("the provider's answer was used before: log in again", "replayed")
+        use = await self._store.first_use(provider.url, seen, assertion.good_until)
+        check_first_use(use, "the provider's answer", f"issuer {issuer}")
         login = await self._away_by_saml(assertion.in_response_to, issuer)
         if login is None:
             raise refused("begin at the gateway: trailgate login", "unsolicited: no such request")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
-from gateway.model import Identity, PendingLogin, StoredRefresh
+from gateway.model import Identity, PendingLogin, StoredRefresh, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class LoginStore(Interface):
 
     async def move(self, login: PendingLogin, *, old: Sequence[str]) -> bool: ...
 
-    async def first_use(self, issuer: str, assertion_sha256: str, until: float) -> bool: ...
+    async def first_use(self, issuer: str, assertion_sha256: str, until: float) -> Use: ...
 
     async def forget_before(self, now: float) -> None: ...
 
