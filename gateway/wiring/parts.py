@@ -61,7 +61,7 @@ from gateway.wiring.succession import predecessor
 log = logging.getLogger("trailgate")
 
 UNCONFIRMED = "the provider does not confirm the login"
-SANDBOX = Path(__file__).parent / "policy" / "library" / "agent-sandbox.yaml"
+SANDBOX = Path(__file__).parents[1] / "policy" / "library" / "agent-sandbox.yaml"
 
 
 @dataclass
