@@ -62,18 +62,25 @@ def run_options(options: dict[str, Any], as_json: bool) -> int:
     """What the command line asks for; the exit status."""
     proof = options.pop("proof")
     if (proof is None) == (options["path"] is None):
-        print("cannot check: name the record's PATH, or one proof: --proof FILE", file=sys.stderr)
+        cure = "name the record's PATH, or one proof: --proof FILE"
+        _tell(CannotCheck("what is to be checked?", cure))
         return 2
     if proof is not None:
         return _run_proof(proof, options["trust"], as_json)
     return run(Request(**options), as_json)
 
 
+def _tell(error: CannotCheck) -> None:
+    print(f"cannot check: {error}", file=sys.stderr)
+    if error.cure:
+        print(f"  next: {error.cure}", file=sys.stderr)
+
+
 def _run_proof(proof: Path, trust: Path | None, as_json: bool) -> int:
     try:
         document = verify_proof(proof, trust)
     except CannotCheck as error:
-        print(f"cannot check: {error}", file=sys.stderr)
+        _tell(error)
         return 2
     print(json.dumps(document) if as_json else proof_in_words(document))
     return 1 if document["defects"] else 2 if document["unresolved"] else 0
@@ -85,7 +92,7 @@ def run(request: Request, as_json: bool) -> int:
     try:
         findings = verify(request, terminal_progress(sys.stderr) if watched else None)
     except CannotCheck as error:
-        print(f"cannot check: {error}", file=sys.stderr)
+        _tell(error)
         if as_json:
             print(json.dumps(Findings(unresolved=[str(error)]).document()))
         return 2

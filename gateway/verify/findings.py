@@ -13,7 +13,11 @@ Progress = Callable[[str, int, int], None]
 
 
 class CannotCheck(Exception):
-    """The evidence could not be read at all: no verdict."""
+    """The evidence could not be read at all: no verdict. `cure`: what to do next."""
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.cure = cure
 
 
 @dataclass(frozen=True, slots=True)

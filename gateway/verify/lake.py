@@ -19,6 +19,7 @@ from gateway.verify.findings import CannotCheck, Findings
 from gateway.verify.history import History
 from gateway.verify.lake_events import FOLDERS, INDEX, flat, index_lines, microseconds, normal, ocsf
 from gateway.verify.lake_frames import evidence_rows
+from gateway.verify.report import counted
 from gateway.verify.source import Source
 
 MARK = "trailgate-lake"
@@ -57,7 +58,8 @@ def check_lake(
         differences.tell(lake, findings)
         if left := differences.passed_over & later:
             # The lake's own word for its age is no reason to believe the rest of it.
-            text = f"the rows of {len(left)} sessions that ended after the lake was built (session"
+            sessions = counted(len(left), "session")
+            text = f"the rows of {sessions} that ended after the lake was built (session"
             findings.unresolved.append(f"{text} {min(left)}): build it anew to compare them")
     finally:
         differences.close()

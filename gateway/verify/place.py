@@ -37,7 +37,10 @@ def open_source(request: Place) -> tuple[Source, bool]:
         return _open_s3(request), False
     path = Path(request.path)
     if not path.is_dir():
-        raise CannotCheck(f"{path}: no such folder")
+        raise CannotCheck(
+            f"{path}: no such folder",
+            "name a data folder, an evidence folder or s3://BUCKET/PREFIX",
+        )
     root = _root(path)
     beside = _keys_beside(FolderSource(root))
     if request.keys:
@@ -54,7 +57,7 @@ def _given_keys(place: str, request: Place) -> Source:
     if place.startswith("s3://"):
         return s3.S3Source(place, s3.client(request.endpoint_url, request.region))
     if not Path(place).is_dir():
-        raise CannotCheck(f"{place}: no such folder; name the one that holds SESSION/SHA256.wrap")
+        raise CannotCheck(f"{place}: no such folder", "name the one that holds SESSION/SHA256.wrap")
     return FolderSource(Path(place))
 
 

@@ -39,7 +39,7 @@ from gateway.verify.proof_form import (
     text_of,
 )
 from gateway.verify.proof_keys import KeyCheck, keys_of, last_leaf, rfc3339
-from gateway.verify.trust import Trust
+from gateway.verify.trust import TRUST_CURE, Trust
 
 MOST_PROOF = 4 << 20
 _CLEAR = struct.Struct("<5B3x16sQQIqQII32s")
@@ -56,9 +56,13 @@ def verify_proof(path: Path, trust_path: Path | None) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(MOST_PROOF + 1)
+    except OSError as error:
+        cure = "trailgate audit export --format tlog-proof writes one"
+        raise CannotCheck(f"{path}: {error.strerror}", cure) from error
+    try:
         trust = Trust.load(trust_path) if trust_path else None
     except (OSError, UnicodeDecodeError, NoteError) as error:
-        raise CannotCheck(f"{error}") from error
+        raise CannotCheck(f"the trust file {trust_path}: {error}", TRUST_CURE) from error
     document: dict[str, Any] = {"ok": False, "trust": "pinned" if trust else "none"}
     try:
         if len(data) > MOST_PROOF:

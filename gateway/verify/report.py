@@ -13,6 +13,11 @@ from gateway.verify.findings import Findings, Progress
 _SHOWN = 20
 
 
+def counted(number: int, what: str) -> str:
+    """As "1 log", "2 logs"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def _seen(text: str) -> str:
     """Names come from evidence that may be hostile: controls are shown, never obeyed."""
     return "".join(
@@ -30,9 +35,11 @@ def in_words(findings: Findings) -> str:
         lines.append(f"  ... and {findings.defect_count - _SHOWN} more (-o json lists up to 1000)")
     lines += [f"  unresolved: {_seen(text)}" for text in findings.unresolved[:_SHOWN]]
     lines.append(
-        f"checked: {findings.logs} logs, {findings.sessions} closed sessions, "
-        f"{findings.grants} closed records of grants, "
-        f"{findings.frames} frames, {findings.bytes} bytes; content {findings.content}"
+        f"checked: {counted(findings.logs, 'log')}, "
+        f"{counted(findings.sessions, 'closed session')}, "
+        f"{counted(findings.grants, 'closed record')} of grants, "
+        f"{counted(findings.frames, 'frame')}, {counted(findings.bytes, 'byte')}; "
+        f"content {findings.content}"
     )
     if findings.complete_to and not findings.defect_count:
         witnessed = f"to {findings.witnessed_to}" if findings.witnessed_to else "no"
@@ -78,8 +85,7 @@ def proof_in_words(document: dict[str, Any]) -> str:
 
 def _verdict(findings: Findings) -> str:
     if findings.defect_count:
-        count = findings.defect_count
-        return f"NOT SOUND: {count} defect{'s' if count > 1 else ''}; the first:"
+        return f"NOT SOUND: {counted(findings.defect_count, 'defect')}; the first:"
     return "sound" if findings.exit_code == 0 else "no defect found, but not all could be checked"
 
 

@@ -25,7 +25,7 @@ from gateway.verify.opening import Opener
 from gateway.verify.place import journal_beside, open_source
 from gateway.verify.sessions import SessionsPass
 from gateway.verify.source import Missing
-from gateway.verify.trust import Trust
+from gateway.verify.trust import TRUST_CURE, Trust
 from gateway.verify.witnessing import Witnessing, other_view
 
 _LOG = re.compile(r"(log/[^/]+/(?:0|[1-9]\d*))/.+")
@@ -90,7 +90,7 @@ class Verification:
         try:
             trusted = Trust.load(path)
         except (OSError, UnicodeDecodeError, NoteError) as error:
-            raise CannotCheck(f"the trust file {path}: {error}") from error
+            raise CannotCheck(f"the trust file {path}: {error}", TRUST_CURE) from error
         self._findings.trust = "pinned"
         keys = [*trusted.logs.values(), *trusted.witnesses.values(), *trusted.roots.values()]
         self._findings.trusted_by = sorted({key.name for key in keys})
@@ -143,8 +143,8 @@ class Verification:
         paths = {match[1] for name in listed if (match := _LOG.fullmatch(name))}
         if not paths and not self._trusted:
             raise CannotCheck(
-                f"{self._source.place}: no log lies here; name the folder that has README.json "
-                "and log/, or the data folder above it"
+                f"{self._source.place}: no log lies here",
+                "name the folder that has README.json and log/, or the data folder above it",
             )
         order = sorted(paths, key=lambda path: (path.split("/")[1], int(path.split("/")[2])))
         logs = self._in_turn(order, listed)
@@ -202,7 +202,8 @@ class Verification:
             other, _ = open_source(replace(self._request, path=fork, keys=None))
             forks = other_view(other, Path(fork), self._source, logs)
         except (OSError, NoteError) as error:
-            raise CannotCheck(f"{fork}: {error}") from error
+            cure = "name what the other was shown: evidence, or a witness's folder"
+            raise CannotCheck(f"{fork}: {error}", cure) from error
         for path, detail in forks:
             self._findings.defect(path, "fork", detail)
 
@@ -335,7 +336,7 @@ def instant(text: str | None) -> str | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise CannotCheck(f"{text!r} is no time: write 2026-11-24T12:00:00Z") from None
+        raise CannotCheck(f"{text!r} is no time", "write 2026-11-24T12:00:00Z") from None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 

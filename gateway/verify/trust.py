@@ -19,6 +19,7 @@ MOST_FILE = 1 << 20
 MOST_SEEN = 65536
 SEEN = "seen"
 POLICY = "policy"
+TRUST_CURE = "name a C2SP policy, a file of vkeys, or a witness's folder by --trust"
 _KEYWORDS = ("log", "witness", "group", "quorum", "root", "node", "certificate")
 
 

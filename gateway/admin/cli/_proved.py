@@ -66,7 +66,7 @@ def proved(options: RecordOptions) -> Proved:
     try:
         document = verify(request).document()
     except CannotCheck as error:
-        raise Failed(visible(str(error)), _cure(options)) from error
+        raise Failed(visible(str(error)), error.cure or _cure(options)) from error
     found = Proved(document["complete_to"] if not document["defects"] else None,
                    tuple(_holes(document)))  # fmt: skip
     # A live gateway adds to it meanwhile: then the verdict is of neither state.

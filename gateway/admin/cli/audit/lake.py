@@ -33,6 +33,7 @@ from gateway.ship.lake import (
     query_lake,
     write_lake,
 )
+from gateway.verify.report import counted
 
 if TYPE_CHECKING:
     from gateway.admin.cli._activities import Activity
@@ -79,7 +80,7 @@ def rebuild_lake(
     rows, files = _build(
         options, recorded, to, texts=identity is not None, partition=Partition(lake_region, account)
     )
-    click.echo(f"{to}: {rows} rows in {files} files")
+    click.echo(f"{to}: {counted(rows, 'row')} in {counted(files, 'file')}")
     warn_of(recorded)
 
 
@@ -217,7 +218,7 @@ def _print_table(columns: list[str], rows: Iterable[list[Any]], proved_to: str |
             more += 1
     click.echo(table(shown, columns))
     if more:
-        click.echo(f"... {more} more rows are in -o jsonl")
+        click.echo(f"... {counted(more, 'more row')}: -o jsonl has all")
     click.echo(f"proved to {proved_to}" if proved_to else "not proved: trailgate verify says why")
 
 

@@ -23,6 +23,7 @@ from gateway.admin.cli.audit._matching import Matching, hints
 from gateway.admin.cli.options import output_option
 from gateway.admin.cli.output import Failed, json_text, print_json, table, visible
 from gateway.protocols.postgresql.server_log import BadLog, Entry, Lines, Prefix, entries_of
+from gateway.verify.report import counted
 
 PREFIX = "%m [%p] "
 MOST_TEXT = 2000
@@ -191,7 +192,7 @@ class _Comparison:
         sessions = self.matching.backends.count
         raise Failed(
             "nothing was compared: the log tells of no login and no statement in the interval, "
-            f"and the record of {_number(sessions, 'login')}{what}",
+            f"and the record of {counted(sessions, 'login')}{what}",
             "the server needs log_connections=on and log_statement=all (SHOW tells), and the "
             "record its --data and --target",
         )
@@ -249,8 +250,9 @@ def _notes(comparison: _Comparison) -> None:
             f"the gateway's clock is {clock:+.1f} s from the server's: allowed for", err=True
         )
     if comparison.before:
+        entries = "1 entry" if comparison.before == 1 else f"{comparison.before} entries"
         click.echo(
-            f"{comparison.before} entries are from before the record began: --since takes them in",
+            f"{entries} from before the record began left out: --since takes them in",
             err=True,
         )
 
@@ -283,10 +285,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 def _show_progress(percent: int) -> None:
     click.echo(f"\r{percent} % of the log", err=True, nl=percent == 100)
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _epoch(text: str | None) -> float | None:

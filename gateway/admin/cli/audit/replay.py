@@ -82,7 +82,8 @@ def of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
         session_id = recorded.find(what)
         tops = [one.hops[0][1] for one in listed if one.document["id"] == session_id and one.hops]
         if not tops or tops[0] is None:
-            raise Failed(f"session {session_id} names no grant, so it is in no tree")
+            raise Failed(f"session {session_id} names no grant, so it is in no tree",
+                         "trailgate audit replay SESSION shows it alone")  # fmt: skip
         wanted = tops[0]
     return [one.document for one in listed if any(wanted == grant for _, grant, _ in one.hops)]
 
@@ -93,10 +94,15 @@ def _warn_of_sealed(
     sealed = [one["id"] for one in chosen if not recorded.opens(one["id"])]
     if sealed:
         which = "the content" if len(sealed) == len(chosen) else f"the content of {len(sealed)}"
-        click.echo(f"{which} stays sealed: no key at hand opens it", err=True)
-        cure = f"it was sealed to others than {identity} holds keys of, or its own was erased"
-        if identity is None:
-            cure = "name the auditor's private key with --identity FILE"
+        why = (
+            "no key was named"
+            if identity is None
+            else (f"it was sealed to others than {identity} holds keys of, or its own was erased")
+        )
+        click.echo(f"{which} stays sealed: {why}", err=True)
+        cure = "name the auditor's private key with --identity FILE"
+        if identity is not None:
+            cure = "another --identity may open it; trailgate verify tells what was erased"
         click.echo(f"  next: {cure}", err=True)
 
 

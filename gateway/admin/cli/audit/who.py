@@ -22,6 +22,7 @@ from gateway.ship.exports.ocsf import DATASTORE
 if TYPE_CHECKING:
     from gateway.admin.cli._activities import Activity
     from gateway.admin.cli._reading import Recorded
+    from gateway.ship.lake.stored import StoredLake
 
 # What reads the evidence is imported where it is read: an answer from a lake shall not wait for it.
 
@@ -67,7 +68,7 @@ def who(
     options, wanted = RecordOptions(**place), _day(day)
     if lake is not None:
         options.refuse_with_lake()
-        _print(_in_lake(lake, options, relation, wanted, session, demanded), output)
+        _print_lake(lake, options, relation, (wanted, session), demanded, output)
         return
     recorded = options.opened()
     only = recorded.find(session) if session is not None else None
@@ -75,8 +76,8 @@ def who(
     def fits(row: Activity) -> bool:
         return wanted is None or row["time"].astimezone(UTC).date() == wanted
 
-    rows = _told(options, _activities(recorded, only, fits), demanded)
-    _print((one for one in rows if _touches(one, relation)), output)
+    to, rows = _told(options, _activities(recorded, only, fits), demanded)
+    _print((one for one in rows if _touches(one, relation)), output, to)
     warn_of(recorded)
 
 
@@ -110,21 +111,28 @@ def violations(
         inside = (first is None or at >= first) and (last is None or at <= last)
         return inside and row["verdict"] in _VIOLATIONS
 
-    _print(_told(options, _activities(recorded, None, fits), demanded), output)
+    to, told = _told(options, _activities(recorded, None, fits), demanded)
+    _print(told, output, to)
     warn_of(recorded)
 
 
-def _told(options: RecordOptions, rows: Iterator[Activity], demanded: bool) -> Iterator[Document]:
-    """The documents with what is proved; where that is demanded, nothing else. Raises Failed."""
+def _told(
+    options: RecordOptions, rows: Iterator[Activity], demanded: bool
+) -> tuple[str | None, Iterator[Document]]:
+    """What is proved, and the documents; where that is demanded, nothing else. Raises Failed."""
     from gateway.admin.cli._proved import proved
 
     found = proved(options)
     if demanded:
         found.demand(None)
-    for document in documents(rows, found.to):
-        if demanded:
-            found.demand(document["at"])
-        yield document
+
+    def told() -> Iterator[Document]:
+        for document in documents(rows, found.to):
+            if demanded:
+                found.demand(document["at"])
+            yield document
+
+    return found.to, told()
 
 
 def _activities(
@@ -141,32 +149,40 @@ def _activities(
                     yield row
 
 
-def _in_lake(
+def _print_lake(
     place: str,
     options: RecordOptions,
     relation: str | None,
-    day: date | None,
-    session: str | None,
+    wanted: tuple[date | None, str | None],
     demanded: bool,
-) -> Iterator[Document]:
-    """By the lake's index of objects. Raises Failed."""
+    output: str,
+) -> None:
+    """By the index of objects; `wanted`: the day, and how a session begins. Raises Failed."""
     from gateway.ship.lake.schema import LakeFailed
     from gateway.ship.lake.stored import open_lake
-    from gateway.ship.lake.touching import touched_rows
 
     try:
         lake = open_lake(place, options.endpoint_url, options.region)
         if demanded and (lake.proved_to is None or lake.mark.get("holes")):
             cure = "trailgate verify says what is wrong"
             raise Failed(f"{visible(place)}: its evidence had a defect or a hole", cure, 1)
-        for row in touched_rows(lake, relation, day.strftime("%Y%m%d") if day else None):
-            if session is None or row["session"].startswith(session):
-                at = written(row.pop("time"))
-                del row["relation"]
-                document = {"at": at, **row, "proved_to": lake.proved_to}
-                yield {name: document[name] for name in COLUMNS}
+        _print(_in_lake(lake, relation, *wanted), output, lake.proved_to)
     except LakeFailed as error:
         raise Failed(visible(str(error)), error.cure) from error
+
+
+def _in_lake(
+    lake: StoredLake, relation: str | None, day: date | None, session: str | None
+) -> Iterator[Document]:
+    """Raises LakeFailed."""
+    from gateway.ship.lake.touching import touched_rows
+
+    for row in touched_rows(lake, relation, day.strftime("%Y%m%d") if day else None):
+        if session is None or row["session"].startswith(session):
+            at = written(row.pop("time"))
+            del row["relation"]
+            document = {"at": at, **row, "proved_to": lake.proved_to}
+            yield {name: document[name] for name in COLUMNS}
 
 
 COLUMNS = ("at", "session", "origin", "chain", "target", "operation", "kind", "object", "access",
@@ -210,16 +226,15 @@ def _touches(document: Document, relation: str | None) -> bool:
     return table == asked_table and (schema == asked_schema or "" in (schema, asked_schema))
 
 
-def _print(found: Iterator[Document], output: str) -> None:
+def _print(found: Iterator[Document], output: str, proved: str | None) -> None:
     if output != "table":
         print_documents(found, output)
         return
     columns = ("at", "session", "chain", "target", "access", "object", "verdict", "rule")
-    rows, proved = [], None
+    rows = []
     for one in found:
-        proved = one["proved_to"]
         cells = {**one, "chain": " > ".join(one["chain"])}
         rows.append([str(cells[name] or "") for name in columns])
-    click.echo(table(rows, columns))
-    if rows:
-        click.echo(f"proved to {proved}" if proved else "not proved: trailgate verify says why")
+    click.echo(table(rows, columns) if rows else "nothing")
+    # That nothing is there is an answer too, and it is worth what is proved.
+    click.echo(f"proved to {proved}" if proved else "not proved: trailgate verify says why")
