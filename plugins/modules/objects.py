@@ -22,7 +22,7 @@ extends_documentation_fragment:
 options:
   objects:
     description:
-      - The objects, each with its kind as the first key. No secret belongs here; give it in O(secrets).
+      - The objects, each with its kind as the first key. One with a secret in it is refused; give it in O(secrets).
     type: list
     elements: dict
     required: true
@@ -98,6 +98,25 @@ from ansible_collections.trailgate.gateway.plugins.module_utils.gateway import C
 from ansible_collections.trailgate.gateway.plugins.module_utils.objects import object_path
 
 IN_VAULT = {"from": "vault"}
+SECRETS = {
+    "secret": "give it in secrets, by the credential's name",
+    "client_secret": "keep it in a file on the gateway's host, and write {from: file:PATH}",
+}
+"""Members that hold a secret, and where it belongs."""
+
+
+def _refuse_secrets(module):
+    """Raises GatewayError where a secret stands among the objects; it is shown nowhere from here on."""
+    found = []
+    for document in module.params["objects"]:
+        for member in SECRETS:
+            given = document.get(member)
+            value = given.get("value") if isinstance(given, dict) else given
+            if value is not None:
+                module.no_log_values.add(str(value))
+                found.append((next(iter(document.items())), member))
+    for (kind, name), member in found:
+        raise GatewayError("%s %s has its %s in it" % (kind, name, member), SECRETS[member])
 
 
 def _documents(module, gateway):
@@ -136,6 +155,7 @@ def main():
     )
     module = AnsibleModule(spec, supports_check_mode=True)
     try:
+        _refuse_secrets(module)
         gateway = Gateway(module.params)
         asked = {name: module.params[name] for name in ("prune", "adopt", "managed_by")}
         asked["objects"] = _documents(module, gateway)
