@@ -19,9 +19,12 @@ import pytest
 
 from gateway.certificates import self_made
 from tests.bench.stage import free_port
+from tests.collection.conftest import ansible, collections
 from tests.pages import CLOUD, blocks, commands
 from tests.terraform import providers
 
+__all__ = ["ansible", "collections"]
+AWS_SECRET = "s3eded-aws-secret-access-key"
 NAME = "acme-trailgate"
 REGION = "eu-central-1"
 AUDITOR = "arn:aws:iam::210987654321:root"
@@ -53,7 +56,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         )
     environment = {
         "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SECRET_ACCESS_KEY": AWS_SECRET,
         "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL": f"https://127.0.0.1:{port}",
         "AWS_CA_BUNDLE": str(certificate.ca_path),

@@ -14,35 +14,62 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from gateway.admin.cli._terraform import Terraform
+from gateway.admin.cli._terraform import Plan, Terraform
 from gateway.admin.cli.demo.postgres_server import NoServer, PostgresServer
+from gateway.config import load_settings
 from tests.bench.stage import free_port
-from tests.cloud.conftest import AUDITOR, NAME, REGION, Cloud, Made, documented, trailgate
+from tests.cloud.conftest import (
+    AUDITOR,
+    AWS_SECRET,
+    NAME,
+    REGION,
+    Cloud,
+    Made,
+    documented,
+    trailgate,
+)
+from tests.collection.conftest import Ansible
+from tests.collection.leaks import files_with, holds
+from tests.collection.test_roles import OWNERS
 from tests.live.gateway_process import command, command_json
 from tests.live.test_serve import Served, serving
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
-POLICY = """\
-policy: agents
-match: {targets: [orders], groups: [data]}
-rules:
-  - id: read
-    allow: {sql: {kinds: [read], functions: ["*", "*.*"]}}
-  - id: no-schema-change
-    deny: {sql: {kinds: [schema]}}
-    reason: The schema changes elsewhere.
-"""
+POLICY = {
+    "policy": "agents",
+    "match": {"targets": ["orders"], "groups": ["data"]},
+    "rules": [
+        {"id": "read", "allow": {"sql": {"kinds": ["read"], "functions": ["*", "*.*"]}}},
+        {
+            "id": "no-schema-change",
+            "deny": {"sql": {"kinds": ["schema"]}},
+            "reason": "The schema changes elsewhere.",
+        },
+    ],
+}
+ROLE = "trailgate.gateway.trailgate"
 EVIDENCE, KEYS = f"s3://{NAME}-evidence", f"s3://{NAME}-keys"
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """What a gateway left in the buckets; its own data folder is gone."""
+    """What a gateway left in the buckets, and where else a secret could have come to lie."""
 
     identity: Path
     tree: str
     said: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What the Ansible role made of Terraform's outputs, and what it said about it."""
+
+    etc: Path
+    data: Path
+    ports: tuple[int, int]
+    said: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -62,28 +89,76 @@ def database() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="module")
-def served(made: Made, database: PostgresServer) -> Iterator[Served]:
-    """A gateway on the settings as they were written, with a target and a policy declared."""
-    port, api = free_port(), free_port()
-    settings = made.etc / "trailgate.yaml"
-    text = settings.read_text()
-    text = text.replace("127.0.0.1:15432", f"127.0.0.1:{port}")
-    settings.write_text(text.replace("127.0.0.1:8443", f"127.0.0.1:{api}"))
-    (made.etc / "secret").write_text(database.password)
-    (made.etc / "secret").chmod(0o600)
-    with (made.etc / "objects.yaml").open("a") as objects:
-        objects.write(
-            f"---\ntarget: orders\nprotocol: postgresql\naddress: localhost:{database.port}\n"
-            "databases: [shop]\ncredentials: [app]\n"
-            f"tls: {{mode: verify-full, ca_path: {database.ca_path}}}\n"
-            "---\ncredential: app\nuser: postgres\nsecret: {from: 'file:secret'}\n"
-        )
-    (made.etc / "policies" / "agents.yaml").write_text(POLICY)
-    with serving(made.etc, (port, api), made.data) as running:
+def deployed(
+    cloud: Cloud, made: Made, ansible: Ansible, tmp_path_factory: pytest.TempPathFactory
+) -> Deployed:
+    """The role's own tasks and templates, on the output `role_vars` as it stands."""
+    folder = tmp_path_factory.mktemp("deployed")
+    etc, data, ports = folder / "etc", folder / "data", (free_port(), free_port())
+    etc.mkdir()
+    (output,) = [line for line in documented({}) if line.startswith("terraform output ")]
+    words, _, name = output.partition(" > ")
+    with (folder / name).open("w") as file:
+        subprocess.run(words.split(), cwd=made.etc / "terraform", stdout=file, check=True)
+    recipient = (made.etc / "auditor" / "recipient.pub").read_text()
+    host = {
+        **OWNERS,
+        "trailgate_release": str(Path(sys.executable).parents[1]),
+        "trailgate_etc": str(etc),
+        "trailgate_data": str(data),
+        "trailgate_node": "gw1",
+        "trailgate_listeners": {
+            "postgresql": f"127.0.0.1:{ports[0]}",
+            "https": f"127.0.0.1:{ports[1]}",
+        },
+        "trailgate_recipients": [{"name": "auditor", "key": recipient}],
+        "trailgate_environment": {
+            name: value for name, value in cloud.environment.items() if name.startswith("AWS_")
+        },
+        "trailgate_master_key_path": str(etc / "master.key"),
+        # No systemd is there to hand it over.
+        "trailgate_settings": {"master_key": {"key": f"file:{etc}/master.key"}},
+    }
+    (folder / "host.json").write_text(json.dumps(host))
+    files = [f"@{folder}/role_vars.json", f"@{folder}/host.json"]
+    settings = {"ansible.builtin.include_role": {"name": ROLE, "tasks_from": "settings"}}
+    # Handlers restart a service that is not on this machine.
+    tasks = [settings, {"ansible.builtin.meta": "end_play"}]
+    done = ansible.play(tasks, "-vvv", "-e", files[0], "-e", files[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Deployed(etc, data, ports, [done.stdout + done.stderr])
+
+
+@pytest.fixture(scope="module")
+def served(deployed: Deployed, database: PostgresServer, ansible: Ansible) -> Iterator[Served]:
+    """A gateway on what the role wrote, its objects declared by the role's own task."""
+    lines = (deployed.etc / "environment").read_text().splitlines()
+    pairs = [line.partition("=") for line in lines if not line.startswith("#")]
+    environment = {name: json.loads(value) for name, _, value in pairs}
+    target = {
+        "target": "orders",
+        "protocol": "postgresql",
+        "address": f"localhost:{database.port}",
+        "databases": ["shop"],
+        "credentials": ["app"],
+        "tls": {"mode": "verify-full", "ca_path": str(database.ca_path)},
+    }
+    given = {
+        "trailgate_admin_url": f"unix://{deployed.data}/admin.sock",
+        "trailgate_objects": [target, {"credential": "app", "user": "postgres"}, POLICY],
+        "trailgate_secrets": {"app": database.password},
+    }
+    path = deployed.etc.parent / "objects.json"
+    path.write_text(json.dumps(given))
+    declare = {"ansible.builtin.include_role": {"name": ROLE, "tasks_from": "objects"}}
+    with serving(deployed.etc, deployed.ports, deployed.data, **environment) as running:
+        done = ansible.play([declare], "-vvv", "-e", f"@{path}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        deployed.said.append(done.stdout + done.stderr)
         yield running
 
 
-def _job(served: Served) -> str:
+def _job(served: Served, token: str) -> str:
     """Person, orchestrator, child agent: a query that is allowed, a change that is not."""
     run = [sys.executable, "-m", "gateway", "run", "--as"]
     words = [*run, "orchestrator", "--", *run, "reader", "--", "psql", "-XAt"]
@@ -92,7 +167,7 @@ def _job(served: Served) -> str:
         **os.environ,
         "TRAILGATE_URL": f"https://127.0.0.1:{served.api}",
         "TRAILGATE_CA_PATH": served.ca,
-        "TRAILGATE_TOKEN": served.token("data"),
+        "TRAILGATE_TOKEN": token,
     }
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
     return done.stdout + done.stderr
@@ -100,11 +175,17 @@ def _job(served: Served) -> str:
 
 @pytest.fixture(scope="module")
 def shipped(made: Made, served: Served) -> Shipped:
-    said = _job(served)
+    token = served.token("data")
+    said = _job(served, token)
     served.child.terminate()
     assert served.child.wait(60) == 0, (served.folder / "log").read_text()
     tree = command("sessions", "tree", "--data", EVIDENCE).stdout
-    return Shipped(made.etc / "auditor" / "identity", tree, said)
+    return Shipped(made.etc / "auditor" / "identity", tree, said, token)
+
+
+@pytest.fixture(scope="module")
+def second_plan(made: Made, shipped: Shipped) -> Plan:
+    return Terraform(made.etc / "terraform").plan({})
 
 
 def test_the_plan_was_shown_and_the_settings_name_the_buckets(made: Made) -> None:
@@ -113,13 +194,18 @@ def test_the_plan_was_shown_and_the_settings_name_the_buckets(made: Made) -> Non
     assert f"\n  to: {EVIDENCE} " in text and f"\n  keys: {KEYS} " in text
 
 
-def test_role_vars_are_what_the_settings_say(made: Made) -> None:
-    outputs = Terraform(made.etc / "terraform").outputs()
-    assert outputs["role_vars"] == {
+def test_role_vars_are_the_roles_variables_and_what_the_settings_say(
+    made: Made, deployed: Deployed
+) -> None:
+    given = Terraform(made.etc / "terraform").outputs()["role_vars"]
+    assert given == {
         "trailgate_evidence_to": EVIDENCE,
         "trailgate_evidence_keys": KEYS,
         "trailgate_evidence_region": REGION,
     }
+    of_init, _ = load_settings(made.etc / "trailgate.yaml")
+    of_role, _ = load_settings(deployed.etc / "trailgate.yaml")
+    assert of_init.evidence == of_role.evidence
 
 
 def test_the_buckets_are_locked_versioned_encrypted_and_closed(cloud: Cloud, made: Made) -> None:
@@ -176,14 +262,55 @@ def test_an_auditor_has_the_three_answers(shipped: Shipped) -> None:
 
 def test_what_the_page_tells_an_auditor_to_type_runs(shipped: Shipped) -> None:
     lines = documented({"auditor/identity": str(shipped.identity)})
+    lines = [one for one in lines if one.startswith("trailgate ")]
     for line in [one for one in lines if not one.startswith("trailgate init ")]:
         done = trailgate(line)
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
 
 
-def test_a_second_plan_is_empty(made: Made, shipped: Shipped) -> None:
-    terraform = Terraform(made.etc / "terraform")
-    assert terraform.plan({}).changes is False
+def test_a_second_plan_is_empty(second_plan: Plan) -> None:
+    assert second_plan.changes is False
+
+
+def test_no_secret_is_anywhere(
+    cloud: Cloud,
+    made: Made,
+    deployed: Deployed,
+    shipped: Shipped,
+    second_plan: Plan,
+    database: PostgresServer,
+    tmp_path: Path,
+) -> None:
+    secrets = {AWS_SECRET, database.password, shipped.token}
+    terraform = made.etc / "terraform"
+    states = [*terraform.glob("*.tfstate*"), *terraform.glob("*.json"), second_plan.path]
+    assert {"terraform.tfstate", "terraform.tfvars.json"} <= {path.name for path in states}
+    assert not [path for path in states if holds(path.read_bytes(), secrets)]
+    outputs = json.dumps(Terraform(terraform).outputs())
+    for text in (outputs, made.said, shipped.said, *deployed.said):
+        assert text and not holds(text.encode(), secrets)
+    given = {deployed.etc / "environment"}
+    assert set(files_with(secrets, deployed.etc, deployed.data)) == given
+    assert given.pop().stat().st_mode & 0o777 == 0o600
+    assert (deployed.data / "state.sqlite").exists() and (deployed.etc / "log").exists()
+    _pull(cloud, tmp_path / "pulled")
+    assert not files_with(secrets, tmp_path / "pulled")
+    options = ("--format", "jsonl", "--data", EVIDENCE, "--identity", str(shipped.identity))
+    opened = command("audit", "export", *options, "--out", str(tmp_path / "opened.jsonl"))
+    assert opened.returncode == 0, opened.stderr
+    content = (tmp_path / "opened.jsonl").read_bytes()
+    assert b"ada@example.com" in content and not holds(content, secrets)
+
+
+def _pull(cloud: Cloud, folder: Path) -> None:
+    """Every object of the buckets, in a folder."""
+    s3 = cloud.client("s3")
+    for kind in ("evidence", "keys", "lake"):
+        bucket = f"{NAME}-{kind}"
+        for found in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            path = folder / kind / found["Key"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(bucket, found["Key"], str(path))
 
 
 def test_what_is_locked_cannot_be_deleted(cloud: Cloud, shipped: Shipped) -> None:

@@ -169,3 +169,23 @@ def test_a_version_conflict_is_refused_and_the_fresh_version_is_taken(
         assert (one["failed"], one["status"]) == (True, 412)
         assert "give its object.etag as if_match" in one["msg"]
     assert gone["changed"] and gone["object"] is None
+
+
+def test_a_secret_among_objects_is_refused_and_not_shown(ansible: Ansible, bare: Served) -> None:
+    url = {"url": f"unix://{bare.data}/admin.sock"}
+    given = "{{ lookup('ansible.builtin.env', 'SEED') }}"
+    credential = {"credential": "open-app", "user": "app"}
+    issuer = {"issuer": "open-idp", "url": "https://id.example.com", "audience": "trailgate"}
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({**credential, "secret": given}, "give it in secrets"),
+        ({**credential, "secret": {"value": given}}, "give it in secrets"),
+        ({**issuer, "client_secret": given}, "keep it in a file on the gateway's host"),
+    ]
+    look = {INFO: {**url, "gather": ["credential", "issuer"]}}
+    tasks: list[dict[str, Any]] = [{OBJECTS: {**url, "objects": [each]}} for each, _ in wrong]
+    (*refused, info), said = ansible.tried([*tasks, look], "-vvv", SEED=SEEDED)
+    for result, (_, cure) in zip(refused, wrong, strict=True):
+        assert result["failed"] and cure in result["msg"], result
+    names = [one["name"] for kind in info["objects"].values() for one in kind]
+    assert not [name for name in names if name.startswith("open-")]
+    assert SEEDED not in said

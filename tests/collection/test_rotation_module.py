@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -13,6 +11,7 @@ import pytest
 
 from gateway.admin.cli.demo.postgres_server import PostgresServer
 from tests.collection.conftest import Ansible
+from tests.collection.leaks import files_with, holds, process_list
 from tests.live.rotating_world import accounts, asked, rotating, seed
 from tests.live.test_rotation import kept_secrets
 from tests.live.test_serve import Served, serving
@@ -34,29 +33,6 @@ def signs_in(served: Served) -> bool:
     dsn = served.dsn(served.token("data"), user="keeper")
     with psycopg.connect(dsn, autocommit=True) as link:
         return link.execute("select current_user").fetchone() == ("keeper",)
-
-
-@contextmanager
-def process_list() -> Iterator[set[bytes]]:
-    """Every command line on the machine that is seen while the block runs."""
-    seen: set[bytes] = set()
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.01):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    seen.add(path.read_bytes())
-                except OSError:  # it has ended
-                    continue
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        looking.join()
 
 
 def test_it_is_predicted_done_and_spared_while_young_and_no_secret_is_anywhere(
@@ -106,23 +82,15 @@ def test_it_is_predicted_done_and_spared_while_young_and_no_secret_is_anywhere(
     assert foreseen["failed"] and "rotation" in foreseen["msg"]
     assert signs_in(served)
 
-    current = kept_secrets(served.data)
-    secrets = {
-        seeded.encode(),
-        shop.password.encode(),
-        made["keeper"].encode(),
-    }
+    current = {secret.decode() for secret in kept_secrets(served.data)}
+    secrets = {seeded, shop.password, made["keeper"]}
     assert current - secrets, "the rotation made none"
     secrets |= current
     assert any(b"ansible-playbook" in line for line in seen)
-    kept = [path for path in served.data.rglob("*") if path.is_file()]
-    kept += [path for path in ansible.folder.rglob("*") if path.is_file()]
-    kept.append(served.folder / "log")
-    shown = said.encode()
-    for secret in secrets:
-        assert secret not in shown, "in the output"
-        assert not [line for line in seen if secret in line], "in the process list"
-        assert not [path for path in kept if secret in path.read_bytes()]
+    assert not holds(said.encode(), secrets), "in the output"
+    assert not [line for line in seen if holds(line, secrets)], "in the process list"
+    assert not files_with(secrets, served.data, ansible.folder)
+    assert not holds((served.folder / "log").read_bytes(), secrets), "in the log"
 
 
 def test_a_rotation_that_cannot_log_in_fails_with_the_cure_and_the_secret_before_stays(

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.terraform import providers
 
@@ -64,6 +65,15 @@ def test_the_example_passes_on_only_what_the_module_knows() -> None:
     passed = set(re.findall(r"^  ([a-z_]+) += var\.", (EXAMPLE / "main.tf").read_text(), re.M))
     assert passed - {"region"} <= known
     assert declared(EXAMPLE / "variables.tf", "variable") == passed
+
+
+def test_the_outputs_for_the_role_are_variables_of_the_role() -> None:
+    block = (MODULE / "outputs.tf").read_text().partition('output "role_vars"')[2]
+    given = set(re.findall(r"^    ([a-z_]+) += ", block.partition("\n  }\n")[0], re.M))
+    specs = ROOT.parent / "roles" / "trailgate" / "meta" / "argument_specs.yml"
+    known = yaml.safe_load(specs.read_text())["argument_specs"]["main"]["options"]
+    assert len(given) == 3 and given <= set(known)
+    assert all(known[name]["type"] == "str" for name in given)
 
 
 @pytest.mark.slow
