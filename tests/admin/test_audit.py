@@ -111,8 +111,41 @@ def test_a_tree_is_one_timeline_of_its_agents(story: Story) -> None:
     assert started == sorted(started)
     narrowed = json.loads(replay(story, "--tree", "g_writer", "-o", "json").stdout)
     assert {one["session"] for one in narrowed["operations"]} == {story.writer.id}
-    text = replay(story, "--tree").stdout
-    assert "alice > boss > reader on orders" in text and "alice > boss > writer on stock" in text
+
+
+def test_a_tree_has_each_statement_under_the_agent_that_ran_it(story: Story) -> None:
+    lines = replay(story, "--tree").stdout.splitlines()
+    heads = [line for line in lines if not line.startswith(" " * 8) and line]
+    marks = [line.partition("  (named")[0].partition(" (session")[0] for line in heads]
+    assert marks == [
+        "alice",
+        "  boss",
+        "    reader",
+        "      - alice > boss > reader on orders",
+        "    writer",
+        "      - alice > boss > writer on stock",
+    ]
+    assert all("(named by its parent)" in heads[place] for place in (1, 2, 4))
+    places = [
+        next(n for n, line in enumerate(lines) if shown in line)
+        for shown in ("reader on orders", "select name", "Grace", "drop table t", "    writer")
+    ]
+    assert places == sorted(places)
+    below = lines[places[0] + 1 : places[-1]]
+    assert all(line.startswith(" " * 10) for line in below if line)
+    one = replay(story, "--tree", "g_writer").stdout
+    assert "writer on stock" in one and "reader" not in one
+    assert one.splitlines()[0] == "alice", "who stands above it is shown"
+
+
+def test_a_text_of_many_lines_cannot_leave_its_place_in_the_tree(tmp_path: Path) -> None:
+    story = Story(tmp_path / "data")
+    story.asked.simple("select 1\nalice\n  - alice > forged on orders", rows("x"), tag="x\nbob")
+    story.shipped()
+    lines = replay(story, "--tree").stdout.splitlines()
+    assert [line for line in lines if line.startswith("alice")] == ["alice"]
+    assert any(line.strip().startswith("- alice > forged") for line in lines), "it is shown"
+    assert not any(line.startswith(("bob", "  - ", "      - alice > forged")) for line in lines)
 
 
 def test_which_session_must_be_said(story: Story) -> None:

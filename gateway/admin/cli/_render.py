@@ -52,14 +52,18 @@ def _short(time: str | None) -> str:
 def tree_lines(nodes: Iterable[Mapping[str, Any]], depth: int = 0) -> Iterator[str]:
     """`sessions tree`: each actor, its sessions, and those that it started below it."""
     for node in nodes:
-        proved = "" if node["proved"] else click.style("  (named by its parent)", dim=True)
-        yield "  " * depth + click.style(visible(node["actor"]), bold=True) + proved
+        yield "  " * depth + click.style(visible(node["actor"]), bold=True) + named_by_parent(node)
         if not node["sessions"] and not node["children"]:
             yield "  " * depth + click.style("  no session", dim=True)
         for one in node["sessions"]:
             counts = f"{_number(one['operations'])} operations, {_number(one['denied'])} denied"
             yield "  " * depth + f"  - {one['id']}  {visible(one['target'] or '')}  {counts}"
         yield from tree_lines(node["children"], depth + 1)
+
+
+def named_by_parent(node: Mapping[str, Any]) -> str:
+    """What stands behind an actor that proved itself to nobody."""
+    return "" if node["proved"] else click.style("  (named by its parent)", dim=True)
 
 
 def session_facts(session: Mapping[str, Any]) -> Iterator[str]:

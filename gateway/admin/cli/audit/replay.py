@@ -11,9 +11,11 @@ import click
 
 from gateway.admin.cli._reading import Recorded, timeline
 from gateway.admin.cli._record_options import RecordOptions, record_options, warn_of
-from gateway.admin.cli._render import OperationText, cleaner
+from gateway.admin.cli._render import OperationText, cleaner, named_by_parent
 from gateway.admin.cli.options import identity_option, output_option
 from gateway.admin.cli.output import Failed, json_text, print_json, visible
+from gateway.record.reader import Listed
+from gateway.record.sessions import tree as session_tree
 
 ROWS_PER_PIECE = 1000
 Told = Iterator[tuple[Mapping[str, Any], dict[str, Any]]]
@@ -31,7 +33,8 @@ Examples:
 @click.option(
     "--tree",
     is_flag=True,
-    help="One timeline of all agents: of SESSION's tree, of a grant and those below, or of all.",
+    help="All agents, each under the one that started it, with what it did: of SESSION's tree, of a"
+    " grant and those below, or of all. With -o json and jsonl one timeline.",
 )
 @identity_option
 @record_options
@@ -55,11 +58,19 @@ def replay(
     recorded = RecordOptions(**place).opened(identity)
     if session is None and not tree:
         raise Failed("which session?", "trailgate sessions list shows them; or replay --tree")
-    chosen = of_tree(recorded, session) if tree else [recorded.session(session or "")]
+    found = listed_of_tree(recorded, session) if tree else []
+    chosen = [one.document for one in found] if tree else [recorded.session(session or "")]
     _warn_of_sealed(recorded, chosen, identity)
+    if tree and output == "text":
+        for line in _tree_lines(recorded, found, OperationText(cleaner(raw=raw))):
+            click.echo(line)
+        warn_of(recorded)
+        return
     told = timeline(recorded, chosen, None if output == "json" else ROWS_PER_PIECE)
     if output == "text":
-        _print_text(told, raw=raw, tree=tree)
+        text = OperationText(cleaner(raw=raw))
+        for line in _lines(told, text):
+            click.echo(line)
     elif output == "jsonl":
         for document in _documents(told, tree):
             print_json(document)
@@ -71,9 +82,14 @@ def replay(
 
 def of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
     """The sessions of a session's tree, of a grant and those below it, or all."""
+    return [one.document for one in listed_of_tree(recorded, what)]
+
+
+def listed_of_tree(recorded: Recorded, what: str | None) -> list[Listed]:
+    """The same, each with the path to it."""
     listed = recorded.listed()
     if what is None:
-        return [one.document for one in listed]
+        return listed
     wanted = what
     if not any(what == grant for one in listed for _, grant, _ in one.hops):
         if any(what == grant for one in recorded.grants() for _, grant, _ in one.hops):
@@ -85,7 +101,7 @@ def of_tree(recorded: Recorded, what: str | None) -> list[dict[str, Any]]:
             raise Failed(f"session {session_id} names no grant, so it is in no tree",
                          "trailgate audit replay SESSION shows it alone")  # fmt: skip
         wanted = tops[0]
-    return [one.document for one in listed if any(wanted == grant for _, grant, _ in one.hops)]
+    return [one for one in listed if any(wanted == grant for _, grant, _ in one.hops)]
 
 
 def _warn_of_sealed(
@@ -118,18 +134,44 @@ def _print_json(head: str, documents: Iterator[dict[str, Any]]) -> None:
     click.echo("]}")
 
 
-def _print_text(told: Told, *, raw: bool, tree: bool) -> None:
-    text = OperationText(cleaner(raw=raw))
-    speaker: str | None = None if tree else ""
+def _lines(told: Told, text: OperationText) -> Iterator[str]:
     for session, operation in told:
-        if tree and speaker != session["id"]:
-            speaker = session["id"]
-            for line in text.finish():
-                click.echo(line)
-            who = visible(" > ".join(session["chain"]))
-            where = visible(session["target"] or "")
-            click.secho(f"{who} on {where} (session {speaker})", bold=True)
-        for line in text.piece(operation, session["id"]):
-            click.echo(line)
-    for line in text.finish():
-        click.echo(line)
+        yield from text.piece(operation, session["id"])
+    yield from text.finish()
+
+
+def _tree_lines(recorded: Recorded, found: Sequence[Listed], text: OperationText) -> Iterator[str]:
+    """Who started whom, and below each what it did: session after session, as they were opened."""
+    nodes = session_tree([(one.document, one.hops) for one in found])
+    yield from _agents_lines(recorded, nodes, text, "")
+    for one in found:
+        if not one.hops:
+            yield from _session_lines(recorded, one.document, text, "")
+
+
+def _agents_lines(
+    recorded: Recorded, nodes: Sequence[Mapping[str, Any]], text: OperationText, indent: str
+) -> Iterator[str]:
+    for node in nodes:
+        yield indent + click.style(visible(node["actor"]), bold=True) + named_by_parent(node)
+        for session in node["sessions"]:
+            yield from _session_lines(recorded, session, text, indent + "  ")
+        yield from _agents_lines(recorded, node["children"], text, indent + "  ")
+
+
+def _session_lines(
+    recorded: Recorded, session: Mapping[str, Any], text: OperationText, indent: str
+) -> Iterator[str]:
+    """The chain stands in each, since its statements may fill many screens."""
+    who = visible(" > ".join(session["chain"]) or "unknown")
+    where = visible(session["target"] or "an unknown target")
+    at = (session["opened"] or "")[:19].replace("T", " ")
+    yield f"{indent}- {who} on {where} (session {session['id']}, {at})"
+    told = ((session, one) for one in recorded.operations(session, ROWS_PER_PIECE))
+    done = False
+    for line in _lines(told, text):
+        done = True
+        # What was recorded cannot leave its place in the tree, whatever lines it has.
+        yield "\n".join(f"{indent}    {part}".rstrip() for part in line.split("\n"))
+    if not done:
+        yield f"{indent}    " + click.style("nothing was asked", dim=True)
