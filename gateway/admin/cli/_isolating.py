@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.admin.cli._processes import say
+from gateway.admin.cli._reachable import installation_stops, what_stops
 from gateway.admin.cli.output import Failed
 
 CHOICES = ("uid", "namespace")
@@ -48,6 +50,17 @@ class Isolation:
         program = Path(__file__).with_name("_isolated.py")
         return [sys.executable, "-I", str(program), *command]
 
+    def check(self, command: Sequence[str]) -> None:
+        """Whether the child's user could start the command. SystemExit 126 where it cannot; a word
+        of warning where only a `trailgate` within it could not be started."""
+        if self.user is None:
+            return
+        if (stops := what_stops(command, os.environ.get("PATH"))) is not None:
+            say(_closed(f"{command[0]}: the user that --isolate uid makes", stops))
+            raise SystemExit(126)
+        if (stops := installation_stops()) is not None:
+            say("note: " + _closed("should the command start trailgate: its user", stops))
+
     def give(self, folder: Path) -> None:
         """Let the child have its files."""
         if self.user is not None:
@@ -66,6 +79,14 @@ class Isolation:
         if self.user is None:
             return {}
         return {"user": self.user, "group": self.user, "extra_groups": []}
+
+
+def _closed(who: str, stops: Path) -> str:
+    return (
+        f"{who} may not enter or read {stops}\n"
+        "  next: install trailgate, and what it is to run, where every user may read it"
+        " (/opt/trailgate), or use --isolate namespace"
+    )
 
 
 def isolation(asked: str | None) -> Isolation:

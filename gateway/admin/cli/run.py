@@ -87,6 +87,7 @@ def run(
     try:
         be_undumpable()
         apart = isolation(isolate)
+        apart.check(command)
         gateway = gateway_for(data)
         with leased(gateway, name, Narrowing(allow, scope, expires), apart.name) as lease:
             code = _run_child(lease, command, target, apart)
