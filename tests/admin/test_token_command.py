@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shlex
 import stat
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+
+from tests.pages import CLIENTS, blocks
 
 
 def document(answer: CompletedProcess[str]) -> dict[str, Any]:
@@ -195,3 +200,30 @@ def test_without_an_agent_a_format_holds_the_token_at_hand(api: Any) -> None:
     assert narrowed.returncode == 2 and "--as NAME" in narrowed.stderr
     root = document(api.run("token", "--data", str(api.data), "--format", "exec-credential"))
     assert api.active(root["status"]["token"])
+
+
+def test_a_key_is_hashed_scoped_expiring_and_listed_as_documented(api: Any, tmp_path: Path) -> None:
+    """The commands are those of docs/clients.md."""
+    (example,) = (one.text for one in blocks(CLIENTS, "sh") if "--expires 90d" in one.text)
+    make, show, revoke = (shlex.split(line)[1:] for line in example.splitlines())
+    file = tmp_path / "report.key"
+    known = {"/var/lib/trailgate": str(api.data), "report.key": str(file)}
+
+    def ran(words: list[str], **more: str) -> CompletedProcess[str]:
+        return api.run(*((known | more).get(word, word) for word in words))
+
+    made = document(ran([*make, "-o", "json"]))
+    assert file.read_text() == made["token"] + "\n" and stat.S_IMODE(file.stat().st_mode) == 0o600
+    left = datetime.fromisoformat(made["expires"]) - datetime.now(UTC)
+    assert timedelta(days=89, hours=23) < left < timedelta(days=90, minutes=1)
+    kept = b"".join(one.read_bytes() for one in api.data.iterdir() if one.is_file())
+    sha256 = hashlib.sha256(made["token"].encode()).hexdigest().encode()
+    assert (made["token"].encode() in kept, sha256 in kept) == (False, True)
+    (seen,) = api.get("/api/v1/grants", made["token"]).json()
+    assert (seen["actor"], seen["narrowing"]) == ("report", [{"scope": ["orders"]}])
+    assert seen["groups"] == ["reports"]
+    assert made["grant"] in ran(show).stdout and made["token"] not in ran(show).stdout
+    too_long = [word if word != "90d" else "367d" for word in make]
+    assert "at most 366 days" in ran(too_long).stderr
+    assert ran(revoke, GRANT=made["grant"]).returncode == 0
+    assert not api.active(made["token"]) and made["grant"] not in ran(show).stdout
