@@ -13,7 +13,8 @@ import yaml
 from gateway.config.reading import BAD, Reader
 from gateway.config.values import PublicKey
 from gateway.identity.assertions import agent_keys
-from gateway.identity.jwks import FetchFailed, checked_url, key_set
+from gateway.identity.jwks import FetchFailed, key_set
+from gateway.outgoing import Closed, checked_url
 
 _WAYS = ("url", "from", "keys")
 
@@ -54,9 +55,10 @@ class JwksObject:
             return BAD
         try:
             return cls(url=checked_url(url))
-        except ValueError:
+        except ValueError as error:
             cure = "write https://HOST/PATH (http:// only on loopback)"
-            return reader.wrong(node, f"{at}: keys are not safe there", cure)
+            problem = str(error) if isinstance(error, Closed) else "keys are not safe there"
+            return reader.wrong(node, f"{at}: {problem}", cure)
 
     @classmethod
     def _checked(cls, reader: Reader, node: yaml.Node, document: Any, at: str) -> Any:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from gateway.identity.jwks import checked_url
 from gateway.identity.saml.metadata import BadMetadata, read_certificates, read_metadata
+from gateway.outgoing import checked_url
 
 if TYPE_CHECKING:
     from gateway.config.references import Written

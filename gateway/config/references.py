@@ -13,8 +13,9 @@ import yaml
 from gateway.config.providers import check_login
 from gateway.config.reading import Reader, nearest
 from gateway.config.rotating import rotation_complaints
-from gateway.identity.jwks import KEY_TYPES, checked_url
+from gateway.identity.jwks import KEY_TYPES
 from gateway.identity.spiffe import checked_trust_domain
+from gateway.outgoing import Closed, checked_url
 from gateway.record.recipients import BadKey, Recipient
 
 
@@ -166,6 +167,9 @@ def _check_issuer_url(one: Written, at: str) -> None:
     issuer, spiffe = one.value, one.value.kind == "spiffe"
     try:
         (checked_trust_domain if spiffe else checked_url)(issuer.url)
+    except Closed as error:
+        cure = "write https://HOST (http:// only on loopback)"
+        one.reader.wrong(one.at("url"), f"{at}.url: {error}", cure)
     except ValueError:
         cure = "write spiffe://NAME" if spiffe else "write https://HOST (http:// only on loopback)"
         problem = "is no trust domain" if spiffe else "tokens are not safe there"

@@ -17,6 +17,7 @@ from gateway.config.reading import BAD, ConfigError, Mistake, Reader, Wrong, nea
 from gateway.config.values import (
     Address,
     BaseUrl,
+    Endpoint,
     MasterKeySource,
     StatePlace,
     Store,
@@ -158,7 +159,7 @@ class EvidenceSettings:
         default=None,
     )
     region: str | None = setting("S3: region", example="eu-central-1", default=None)
-    endpoint: str | None = setting(
+    endpoint: Endpoint | None = setting(
         "S3: another endpoint, for MinIO and the like",
         example="https://minio.example:9000",
         default=None,
@@ -192,7 +193,7 @@ class MasterKeySettings:
         "older keys, which open until `trailgate credentials rewrap` is done", default=()
     )
     region: str | None = setting("aws-kms: region", example="eu-central-1", default=None)
-    endpoint: str | None = setting(
+    endpoint: Endpoint | None = setting(
         "aws-kms: another endpoint", example="https://kms.example:8443", default=None
     )
     url: WitnessUrl | None = setting(

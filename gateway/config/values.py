@@ -11,10 +11,12 @@ import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import yaml
 
 from gateway.config.reading import BAD, Reader, Wrong, nearest
+from gateway.outgoing import Closed, check_host
 from gateway.store.dsn import SCHEMES, Dsn
 
 SECRET_CAP = 64 * 1024
@@ -56,6 +58,25 @@ class BaseUrl(str):
         return cls(text.rstrip("/"))
 
 
+class Endpoint(str):
+    """Where a store or a key service is, instead of the cloud's own place."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        _check_outgoing(text)
+        return cls(text)
+
+
+def _check_outgoing(url: str) -> None:
+    """Raises Wrong for an address that nothing is asked of."""
+    try:
+        check_host(urlsplit(url).hostname or "")
+    except Closed as error:
+        raise Wrong(str(error)) from None
+    except ValueError:
+        raise Wrong(f"{url!r} is no address; write https://HOST:PORT") from None
+
+
 class WitnessUrl(str):
     """https://HOST[:PORT][/PATH], or http:// to this machine: the prefix of C2SP tlog-witness."""
 
@@ -70,6 +91,7 @@ class WitnessUrl(str):
                     f"{text!r} is no place of a witness; write https://HOST:PORT, or http:// to "
                     "127.0.0.1"
                 ) from None
+        _check_outgoing(text)
         return cls(text.rstrip("/"))
 
 

@@ -17,6 +17,7 @@ import httpx
 import jwt
 
 from gateway.identity.refusal import shown, unavailable
+from gateway.outgoing import LOOPBACK, checked_url, outgoing_client
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ DOCUMENT_CAP = 1 << 20
 KEYS_CAP = 100
 TIMEOUT = httpx.Timeout(5.0)
 FETCH_DEADLINE = 8.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 KEY_TYPES = {
     "RS256": ("RSA", None),
@@ -57,16 +57,6 @@ class Pace:
 
 
 PACE = Pace()
-
-
-def checked_url(url: str) -> str:
-    """The URL if it is https, or http on loopback; else ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
-        return url
-    if parts.scheme == "http" and parts.hostname in LOOPBACK:
-        return url
-    raise ValueError(f"{url!r}: must be https:// (http:// only on 127.0.0.1, ::1 or localhost)")
 
 
 class IssuerKeys:
@@ -163,7 +153,7 @@ class IssuerKeys:
             self._tls = await asyncio.to_thread(_tls_context, self._ca_path)
         # A proxy from the environment cannot reach this machine's loopback.
         loopback = urlsplit(self._jwks_url or self.url).hostname in LOOPBACK
-        return httpx.AsyncClient(verify=self._tls, timeout=TIMEOUT, trust_env=not loopback)
+        return outgoing_client(self._tls, TIMEOUT, proxied=not loopback)
 
     def _keys_url(self, document: dict[str, Any]) -> str:
         url = document.get("jwks_uri")

@@ -20,13 +20,13 @@ from gateway.identity.jwks import (
     GivenKeys,
     IssuerKeys,
     Pace,
-    checked_url,
     key_set,
 )
 from gateway.identity.names import Names
 from gateway.identity.refusal import refused, shown
 from gateway.identity.spiffe import SPIFFE, checked_trust_domain, trust_domain_of
 from gateway.model import Identity, Refused
+from gateway.outgoing import checked_url
 
 TOKEN_CAP = 16 * 1024
 LEEWAY = 60.0

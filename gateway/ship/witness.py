@@ -23,6 +23,7 @@ import httpx
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from gateway.outgoing import outgoing_client
 from gateway.ship import ShipFailed
 from gateway.ship.proofs import TileHashes, consistency_proof
 from gateway.ship.spool import delays
@@ -87,8 +88,8 @@ class WitnessClient:
         self._logs = logs
         self._url = url.rstrip("/")
         self._key = key
-        self._client = httpx.AsyncClient(
-            timeout=seconds, trust_env=False, limits=httpx.Limits(max_connections=1)
+        self._client = outgoing_client(
+            httpx.create_ssl_context(trust_env=False), httpx.Timeout(seconds), proxied=False
         )
         self._sizes: dict[str, int] = {}
         self._kept: dict[str, tuple[float, int]] = {}

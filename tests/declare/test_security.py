@@ -93,6 +93,15 @@ async def test_no_object_reads_the_gateways_own_files(world: World) -> None:
         assert "the gateway's own files" in answer.json()["errors"][0]["detail"]
 
 
+async def test_no_issuer_has_the_gateway_ask_its_cloud(world: World) -> None:
+    issuer = {"audience": "trailgate", "url": "https://169.254.169.254"}
+    keys = {**issuer, "url": "https://idp.example", "jwks": {"url": "https://[fd00:ec2::254]/k"}}
+    for document in (issuer, keys):
+        answer = await world.put("issuers/cloud", document)
+        assert answer.status_code == 422
+        assert "link-local or metadata address" in answer.json()["errors"][0]["detail"]
+
+
 async def test_what_is_no_file_is_neither_waited_for_nor_read(world: World) -> None:
     pipe = world.folder / "pipe"
     os.mkfifo(pipe)

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.admin.api import (
     credentials,
@@ -37,6 +40,23 @@ from gateway.model import RecordFailed, Refused
 from gateway.store.interface import StoreFailed
 
 
+class _Unkept:
+    """Answers are for the caller: nobody on the way keeps them, unless a route says so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("cache-control", "no-store")
+                headers.setdefault("x-content-type-options", "nosniff")
+            await send(message)
+
+        await self._app(scope, receive, sent)
+
+
 def build_api(services: Services, *, admin: bool = False) -> Starlette:
     """The API. `admin`: whoever reaches this app without a token is an admin, so it must be
     served only on a socket that nobody else can open (`serve_api(uds=...)`)."""
@@ -52,6 +72,7 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
             *credentials.ROUTES,
             *health.ROUTES,
         ],
+        middleware=[Middleware(_Unkept)],
         exception_handlers={
             Problem: on_problem,
             Refused: on_refused,
@@ -64,6 +85,8 @@ def build_api(services: Services, *, admin: bool = False) -> Starlette:
             Exception: on_failure,
         },
     )
+    # Its redirect would lead wherever the Host header says.
+    app.router.redirect_slashes = False
     app.state.services = services
     app.state.admin = admin
     return app

@@ -8,8 +8,9 @@ import socket
 import struct
 from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway.admin.api.framing import StrictHttp
 from gateway.identity.login.throttle import network_of
 
 PEER = "uid"
@@ -25,28 +26,43 @@ _PEER_CREDENTIALS = struct.Struct("iII")
 """struct ucred: pid, uid, gid."""
 
 
-class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """HTTP within time. uvicorn itself waits for a head, and for a reader, without an end."""
+class Connection(H11Protocol):
+    """HTTP within time and bounds. uvicorn itself waits for a head, and for a reader, without an
+    end, and refuses calls once there are too many links, however idle they are."""
 
     def __init__(
         self, *given: Any, head_seconds: float, unread_seconds: float, **named: Any
     ) -> None:
         super().__init__(*given, **named)
+        self.conn = StrictHttp()
         self._head_seconds, self._unread_seconds = head_seconds, unread_seconds
         self._head: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if self._is_one_too_many():
             transport.abort()
-        else:
-            self._await_head()
+            return
+        self._await_head()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Of too many links one that asks for nothing ends, the longest idle first."""
+        cap = self.limit_concurrency
+        if cap is None or len(self.connections) < cap:
+            return
+        idle = [one for one in self._all() if one._head]
+        longest = min(idle, key=lambda one: one._head.when() if one._head else 0.0)
+        longest.transport.abort()
+        self.connections.discard(longest)
 
     def _is_one_too_many(self) -> bool:
         mine = self._network()
-        count = sum(one._network() == mine for one in self.connections)
-        return bool(count > OF_ONE_NETWORK)
+        return sum(one._network() == mine for one in self._all()) > OF_ONE_NETWORK
+
+    def _all(self) -> list[Connection]:
+        return [one for one in self.connections if isinstance(one, Connection)]
 
     def _network(self) -> str:
         return network_of(self.client[0]) if self.client else ""
@@ -79,7 +95,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 class PeerConnection(Connection):
     """HTTP on a unix socket, which knows who is at the other end (SO_PEERCRED)."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         given = transport.get_extra_info("socket").getsockopt(
             socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size

@@ -33,7 +33,7 @@ def problem_response(
     """`given`: headers that belong to the status, such as `allow` to a 405."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
-    headers = {"cache-control": "no-store", **(given or {})}
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff", **(given or {})}
     if status == 401:
         headers["www-authenticate"] = 'Bearer realm="trailgate"'
     return JSONResponse(body, status, headers, media_type="application/problem+json")

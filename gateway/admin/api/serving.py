@@ -9,9 +9,10 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -22,6 +23,7 @@ from gateway.admin.api.connections import (
     Connection,
     PeerConnection,
 )
+from gateway.admin.api.handshakes import HANDSHAKE_SECONDS, TlsDoor
 
 BACKLOG = 256
 CONNECTIONS = 512
@@ -34,22 +36,39 @@ class ServeFailed(Exception):
     """Nothing could be served there; the text names the place and the cure."""
 
 
+Tls = tuple[ssl.SSLContext, float]
+"""And in how many seconds a handshake must end."""
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the gateway's own affair."""
         yield
 
+    def connection(self) -> asyncio.Protocol:
+        """For a link that was accepted elsewhere."""
+        make = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state={})
+
 
 class Serving:
     """A server at work. `address` is (host, port) as bound, or the socket's path."""
 
-    def __init__(self, server: uvicorn.Server, bound: socket.socket, path: Path | None) -> None:
+    def __init__(
+        self,
+        server: _Server,
+        bound: socket.socket,
+        path: Path | None,
+        tls: Tls | None,
+    ) -> None:
         self._server = server
         self._path = path
         name = bound.getsockname()
         self.address: tuple[str, int] | str = str(path) if path else (name[0], name[1])
-        self._task = asyncio.create_task(server.serve(sockets=[bound]))
+        listening = [bound] if tls is None else []
+        self._task = asyncio.create_task(server.serve(sockets=listening))
+        self._door = TlsDoor(bound, *tls, server.connection) if tls is not None else None
 
     async def started(self) -> None:
         while not self._server.started:
@@ -68,8 +87,15 @@ class Serving:
         """How many are open now."""
         return len(self._server.server_state.connections)
 
+    @property
+    def handshakes(self) -> int:
+        """How many are in a TLS handshake now."""
+        return 0 if self._door is None else len(self._door)
+
     async def close(self) -> None:
         """Take no more calls; give those at work 3 seconds to end."""
+        if self._door is not None:
+            await self._door.close()
         self._server.should_exit = True
         await asyncio.gather(self._task, return_exceptions=True)
         if self._path is not None:
@@ -85,11 +111,12 @@ async def serve_api(
     uds: Path | None = None,
     head_seconds: float = HEAD_SECONDS,
     unread_seconds: float = UNREAD_SECONDS,
+    handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> Serving:
     """Serve until `close()`; returns once it listens. Raises ServeFailed.
 
-    A client that sends no whole head in `head_seconds`, or reads nothing of its answer for
-    `unread_seconds`, is cut off.
+    A client that is not done with TLS in `handshake_seconds`, sends no whole head in
+    `head_seconds`, or reads nothing of its answer for `unread_seconds`, is cut off.
     """
     bound = await _bound_unix(uds) if uds is not None else _bound_tcp(host, port)
     protocol = partial(
@@ -111,8 +138,7 @@ async def serve_api(
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     config.load()
-    config.ssl = ssl
-    serving = Serving(_Server(config), bound, uds)
+    serving = Serving(_Server(config), bound, uds, (ssl, handshake_seconds) if ssl else None)
     await serving.started()
     return serving
 

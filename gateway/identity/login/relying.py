@@ -22,15 +22,14 @@ from gateway.identity.claims import groups_claim, lookup
 from gateway.identity.jwks import (
     DOCUMENT_CAP,
     FETCH_DEADLINE,
-    LOOPBACK,
     TIMEOUT,
     FetchFailed,
-    checked_url,
     fetch_json,
 )
 from gateway.identity.login.ports import Verified
 from gateway.identity.oidc import Issuer, Issuers, Proof
 from gateway.identity.refusal import refused, shown, unavailable
+from gateway.outgoing import LOOPBACK, checked_url, outgoing_client
 
 DISCOVERY_LASTS = 300.0
 SECRET_CAP = 16 * 1024
@@ -320,7 +319,7 @@ class RelyingParty:
                 )
             )
         loopback = urlsplit(self.provider.issuer.url).hostname in LOOPBACK
-        return httpx.AsyncClient(verify=self._tls, timeout=TIMEOUT, trust_env=not loopback)
+        return outgoing_client(self._tls, TIMEOUT, proxied=not loopback)
 
 
 def _answer(url: str, status: int, body: bytes) -> Mapping[str, Any]:

@@ -10,8 +10,8 @@ from xml.sax.saxutils import quoteattr
 from cryptography import x509
 from lxml import etree
 
-from gateway.identity.jwks import checked_url
 from gateway.identity.saml.parsing import DS, MD, BadXml, all_of, attribute, parsed, text_of
+from gateway.outgoing import checked_url
 
 METADATA_CAP = 16 << 20
 """A federation's aggregate is large; it is the operator's own file."""
