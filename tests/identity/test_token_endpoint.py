@@ -220,6 +220,37 @@ async def test_an_assertion_that_cannot_be_noted_gives_nothing(
     await database.close()
 
 
+async def test_introspection_tells_the_chain_as_nested_actors(
+    api: httpx.AsyncClient, agent: Agent
+) -> None:
+    """RFC 7662 2.2 with RFC 8693 4.1: outermost the current actor, proved by whom where it was."""
+    minted = await given(api, agent.form())
+    bearer = {"authorization": f"Bearer {minted['access_token']}"}
+
+    async def told(token: str) -> dict[str, Any]:
+        answer = await api.post("/oauth/introspect", data={"token": token}, headers=bearer)
+        return dict(answer.json())
+
+    assert "act" not in await told(minted["access_token"])
+    form = {"grant_type": GRANT_TYPE, "subject_token_type": ACCESS_TOKEN}
+    token = minted["access_token"]
+    for name in ("lead", "reader"):
+        child = await given(api, {**form, "subject_token": token, "agent_name": name})
+        token = child["access_token"]
+    proved = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": agent.assertion()}
+    child = await given(api, {**form, "subject_token": token, **proved})
+    seen = await told(child["access_token"])
+    assert (seen["active"], seen["sub"]) == (True, agent.name)
+    lead = {"sub": "lead", "proved": False}
+    reader = {"sub": "reader", "proved": False, "act": lead}
+    assert seen["act"] == {
+        "iss": AGENTS_ISSUER,
+        "sub": agent.name,
+        "proved": True,
+        "act": reader,
+    }
+
+
 async def test_a_narrowed_login_sees_and_ends_only_its_own_tree(
     api: httpx.AsyncClient, agent: Agent
 ) -> None:
