@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -86,6 +87,24 @@ def test_a_step_that_fails_is_named_and_no_settings_are_written(
     assert done.returncode == 2 and f"terraform {step} failed" in done.stdout
     assert "next: " in done.stdout
     assert not (fake_terraform / "etc" / "trailgate.yaml").exists()
+
+
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not on PATH")
+def test_without_the_provider_it_says_how_terraform_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    config = tmp_path / "terraform.rc"
+    mirror = f'filesystem_mirror {{\n    path = "{tmp_path}/mirror"\n  }}'
+    config.write_text(f"provider_installation {{\n  {mirror}\n}}\n")
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3eded-aws-secret")
+    done = init(tmp_path / "etc", *AWS, "--yes")
+    assert done.returncode == 2 and "hashicorp/aws" in done.stdout
+    assert "next: give Terraform a way to the hashicorp/aws provider" in done.stdout
+    assert done.stdout.count("Failed to query available provider packages") == 1
+    assert not (tmp_path / "etc" / "trailgate.yaml").exists()
+    assert "s3eded" not in done.stdout
 
 
 def test_the_words_of_a_failure_are_in_the_exception(fake_terraform: Path) -> None:

@@ -12,7 +12,9 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,10 +119,19 @@ class Terraform:
 
     def _run(self, step: str, capture: bool, *arguments: str, **options: object) -> tuple[int, str]:
         sys.stdout.flush()
-        code, out, err = self._terraform.cmd(step, *arguments, capture_output=capture, **options)
+        # What is shown goes to the terminal by itself; errors are kept, for the cure is in them.
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as kept:
+            with redirect_stderr(kept):
+                code, out, err = self._terraform.cmd(
+                    step, *arguments, capture_output=capture, **options
+                )
+            kept.seek(0)
+            told = err or kept.read()
         if code == 0 or (step == "plan" and code == 2):
+            if not capture:
+                sys.stderr.write(told)
             return code, out or ""
-        said = "\n".join((err or out or "").strip().splitlines()[-_SHOWN_LINES:])
+        said = "\n".join((told or out or "").strip().splitlines()[-_SHOWN_LINES:])
         raise TerraformFailed(step, said, _cure(step, said, self._folder))
 
 
