@@ -77,9 +77,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The tokens, secrets that should stay out of logs.
+  description: The tokens, secrets that should stay out of logs, one for each term.
   type: list
   elements: str
+  sample: [tg_0123456789abcdefghijklmnopqrstuvwxyzABCDEF]
 """
 
 import json

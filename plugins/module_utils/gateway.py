@@ -225,5 +225,15 @@ def _document(status, text, url):
         return document
     said = document if isinstance(document, dict) else {}
     detail = said.get("detail") or said.get("error_description") or "HTTP %d" % status
-    told = "".join("\n  %s" % one.get("detail") for one in said.get("errors") or () if one.get("detail") != detail)
+    told = "".join("\n  " + line for line in map(_mistake, said.get("errors") or ()) if line != detail)
     raise GatewayError(str(detail) + told, CURES.get(status, ""), status, said)
+
+
+def _mistake(one):
+    """One thing that is wrong: the object and the place in it, what it is, and its cure."""
+    named, detail = one.get("object") or "", one.get("detail") or ""
+    place = named + (one.get("pointer") or "")
+    if not place and one.get("file"):
+        place = "%s:%s" % (one["file"], one.get("line"))
+    told = detail if named and named in detail else ": ".join(part for part in (place, detail) if part)
+    return "; ".join(part for part in (told, one.get("cure")) if part)

@@ -29,12 +29,14 @@ options:
   may:
     description:
       - The rights.
+      - V(read_sessions) sees other people's sessions. V(operate) ends them, and sees and rotates credentials.
+      - V(audit) reads objects, V(admin) declares them and has all other rights but V(approve).
     type: list
     elements: str
     choices: [approve, read_sessions, audit, operate, admin]
   targets:
     description:
-      - The targets for which they hold; V(*) is all.
+      - The targets for which they hold; V(*) is all, which it is if none is given. Not for V(audit) and V(admin).
     type: list
     elements: str
   issuers:
@@ -52,6 +54,12 @@ EXAMPLES = r"""
     groups: [dba]
     may: [read_sessions]
     targets: [orders]
+
+- name: They do not any more
+  trailgate.gateway.access:
+    url: unix:///var/lib/trailgate/admin.sock
+    name: dba
+    state: absent
 """
 
 RETURN = r"""

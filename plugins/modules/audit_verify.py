@@ -50,15 +50,15 @@ options:
     type: path
   session:
     description:
-      - Verify only this session.
+      - Verify only this session, by the start of its id.
     type: str
   since:
     description:
-      - Verify only sessions that ended at or after this time.
+      - Verify only sessions that ended at or after this time, a date or RFC 3339, such as V(2026-11-24T08:00:00Z).
     type: str
   until:
     description:
-      - Verify only sessions that began at or before this time.
+      - Verify only sessions that began at or before this time. A date means its whole day, in UTC.
     type: str
   endpoint_url:
     description:

@@ -27,7 +27,8 @@ options:
     type: str
   login:
     description:
-      - How the gateway signs in. It is fixed, so that a target cannot talk it down.
+      - How the gateway signs in, V(scram-sha-256) if nothing is said. It is fixed, so that a target cannot talk it
+        down.
     type: str
     choices: [scram-sha-256, md5, password, certificate, trust]
   secret:
@@ -57,7 +58,7 @@ options:
         required: true
       mode:
         description:
-          - One account that is given a new secret, or two that take turns.
+          - One account that is given a new secret, which is the default, or two that take turns.
         type: str
         choices: [single-user, two-user]
       users:
@@ -79,7 +80,7 @@ options:
         type: str
       grace:
         description:
-          - How long the secret before still works after the switch, such as V(15m).
+          - How long the secret before still works after the switch, V(15m) if nothing is said.
         type: str
 """
 
@@ -181,6 +182,9 @@ def main():
     module = object_module("credential", fields, needed=["user"], mutually_exclusive=[("secret", "secret_file")])
     document = document_of(module.params, FIELDS)
     given = module.params["secret"]
+    if given is not None and not given.strip():
+        module.no_log_values.discard(given)  # it is no secret, and its spaces would be hidden in every message
+        module.fail_json(msg="credential %s: the secret is empty; give one, or secret_file" % module.params["name"])
     if module.params["secret_file"] is not None:
         document["secret"] = {"from": "file:" + module.params["secret_file"]}
     elif given is not None and module.params["state"] == "present":

@@ -68,6 +68,11 @@ objects:
         name: orders
         version: 3
         managed_by: ansible
+        document:
+          target: orders
+          protocol: postgresql
+          address: db1.internal:5432
+          credentials: [orders-app]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -24,8 +24,8 @@ extends_documentation_fragment:
 options:
   issuer_url:
     description:
-      - The issuer's URL, exactly as C(iss) in its tokens has it; V(spiffe://NAME) of a trust domain, the entity id of a
-        SAML provider.
+      - The issuer's URL (O(url) is the gateway's), exactly as C(iss) in its tokens has it; V(spiffe://NAME) of a trust
+        domain, the entity id of a SAML provider.
     type: str
   audience:
     description:
@@ -33,12 +33,12 @@ options:
     type: str
   kind:
     description:
-      - What it is.
+      - What it is, V(oidc) if nothing is said.
     type: str
     choices: [oidc, saml, spiffe]
   algorithms:
     description:
-      - Signature algorithms that are accepted.
+      - Signature algorithms that are accepted, V(ES256) and V(RS256) if none is given.
     type: list
     elements: str
   claims:
@@ -48,15 +48,15 @@ options:
     suboptions:
       subject:
         description:
-          - The claim with the subject.
+          - The claim with the subject, C(sub) if it is not given.
         type: str
       groups:
         description:
-          - The claim with the groups.
+          - The claim with the groups, C(groups) if it is not given.
         type: str
       name:
         description:
-          - The claim with a name to show.
+          - The claim with a name to show, C(name) if it is not given.
         type: str
       triggered_by:
         description:
@@ -64,12 +64,13 @@ options:
         type: str
   subjects:
     description:
-      - Whether its tokens are of persons or of workloads.
+      - Whether its tokens are of persons, as they are if nothing is said, or of workloads such as CI jobs.
     type: str
     choices: [person, workload]
   issuer_ca_path:
     description:
-      - PEM file on the gateway's host with the CA of the provider.
+      - PEM file on the gateway's host with the CA of the provider's URL. It is not O(ca_path), which is the gateway's
+        own.
     type: str
   jwks:
     description:
@@ -99,7 +100,8 @@ options:
     type: str
   scopes:
     description:
-      - OpenID, what is asked for.
+      - OpenID, what is asked for, C(openid) if nothing is given. C(offline_access) is what many providers give a
+        refresh token for.
     type: list
     elements: str
   redirect:
@@ -120,7 +122,7 @@ options:
     type: str
   session_seconds:
     description:
-      - For how long a login holds.
+      - For how many seconds a login holds at most, at least 60; 28800, eight hours, if it is not given.
     type: float
 """
 

@@ -22,7 +22,7 @@ extends_documentation_fragment:
 options:
   sessions:
     description:
-      - Which sessions it covers.
+      - Which sessions it covers. With none of these options given, V({}), all of them.
     type: dict
     suboptions:
       targets:

@@ -81,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was done, or would be done, to each object.
+  description: What was done, or would be done, to each object; C(action) is V(create), V(update), V(delete) or V(none).
   returned: success
   type: list
   elements: dict

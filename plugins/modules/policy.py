@@ -28,18 +28,34 @@ options:
     type: str
   mode:
     description:
-      - If V(observe), decisions are recorded and nothing is refused.
+      - If V(observe), decisions are recorded and nothing is refused. V(enforce) if nothing is said.
     type: str
     choices: [enforce, observe]
   match:
     description:
-      - What the policy applies to, by targets, groups, labels, protocols, issuers, kinds and users.
+      - What the policy applies to, by targets, groups, labels, protocols, issuers, kinds and users; all, if it is not
+        given.
     type: dict
   rules:
     description:
       - The rules, each with an id and one action.
     type: list
     elements: dict
+  strict:
+    description:
+      - If V(true), what ordinary clients need besides is not allowed implicitly wherever this policy matches.
+    type: bool
+  durability:
+    description:
+      - If V(disk), the record of a session is on disk before a byte moves. V(process) if nothing is said.
+    type: str
+    choices: [process, disk]
+  on_record_failure:
+    description:
+      - If V(best_effort), open sessions go on where there is no room for the record, and the gap is signed. V(close) if
+        nothing is said.
+    type: str
+    choices: [close, best_effort]
   tests:
     description:
       - Cases with what is expected of them; a policy whose tests fail is not taken.
@@ -53,6 +69,7 @@ EXAMPLES = r"""
     url: unix:///var/lib/trailgate/admin.sock
     name: read-only
     description: Members of data-agents may read.
+    durability: disk
     match:
       groups: [data-agents]
     rules:
@@ -99,6 +116,9 @@ FIELDS = {
     "mode": {"type": "str", "choices": ["enforce", "observe"]},
     "match": {"type": "dict"},
     "rules": {"type": "list", "elements": "dict"},
+    "strict": {"type": "bool"},
+    "durability": {"type": "str", "choices": ["process", "disk"]},
+    "on_record_failure": {"type": "str", "choices": ["close", "best_effort"]},
     "tests": {"type": "list", "elements": "dict"},
 }
 

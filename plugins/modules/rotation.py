@@ -28,7 +28,7 @@ options:
     required: true
   max_age:
     description:
-      - Rotate only if the secret is older than this, such as V(12h) or V(30d).
+      - Rotate only if the secret is older than this, V(90s), V(15m), V(12h) or V(30d). Needed unless O(force=true).
     type: str
   force:
     description:
@@ -37,7 +37,8 @@ options:
     default: false
   wait:
     description:
-      - For how many seconds to wait until sessions sign in with the new secret. The rotation goes on by itself after that.
+      - For how many seconds to wait until sessions sign in with the new secret. The rotation goes on by itself after
+        that.
     type: int
     default: 60
 """
@@ -58,7 +59,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rotation:
-  description: The rotation, or V(null) if the secret is young enough, and in check mode.
+  description:
+    - The rotation with its C(version), the C(step) that it has come to, and its C(outcome), which is V(null) while the
+      grace runs.
+    - V(null) itself if the secret is young enough, and in check mode.
   returned: success
   type: dict
   sample:

@@ -39,7 +39,7 @@ options:
     elements: str
   databases:
     description:
-      - Databases that clients may name; the first is the default, V(*) is any.
+      - Databases that clients may name; the first is the default, V(*) is any, which it is if none is given.
     type: list
     elements: str
   tls:
@@ -49,12 +49,12 @@ options:
     suboptions:
       mode:
         description:
-          - Whether TLS is used, and the certificate checked.
+          - Whether TLS is used, and the certificate checked, which it is if nothing is said (V(verify-full)).
         type: str
         choices: [disable, require, verify-full]
       ca_path:
         description:
-          - PEM file on the gateway's host with the CA.
+          - PEM file on the gateway's host with the CA. Without it the system's CAs are trusted there.
         type: str
       cert_path:
         description:
@@ -88,11 +88,12 @@ options:
     choices: [delivered]
   direct:
     description:
-      - If V(false), an origin's own token opens no session there, only an agent's.
+      - If V(false), a person's own token opens no session there, only an agent's. V(true) if it is not given.
     type: bool
   users:
     description:
-      - If V(any), the first credential is used whatever user the client names.
+      - If V(any), the first credential is used whatever user the client names. Otherwise clients name a credential's
+        user.
     type: str
     choices: [credentials, any]
   plain:
@@ -101,15 +102,15 @@ options:
     type: bool
   text_limit:
     description:
-      - The longest statement, in bytes, at least 1024.
+      - The longest statement, in bytes, at least 1024; 16777216 if it is not given.
     type: int
   scram_iterations_limit:
     description:
-      - The most iterations of SCRAM that the server may ask of the gateway, at least 4096.
+      - The most iterations of SCRAM that the server may ask of the gateway, at least 4096; 1000000 if it is not given.
     type: int
   name_sessions:
     description:
-      - Whether the session's id stands in front of C(application_name) at the server.
+      - Whether the session's id stands in front of C(application_name) at the server, which it does if nothing is said.
     type: bool
 """
 

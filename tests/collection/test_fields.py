@@ -12,6 +12,7 @@ import yaml
 
 from gateway.config.schema import document_schema
 from gateway.declare.orders import ALL_KINDS
+from gateway.policy import documents
 from tests.collection.stage import ROOT
 
 MODULES = ROOT / "plugins" / "modules"
@@ -24,7 +25,8 @@ SPELT = {
     },
 }
 """Options that are not called as the field is, because the name is taken or a secret is given."""
-POLICY = {"description", "mode", "match", "rules", "tests"}
+POLICY = documents._TOP
+"""Members of a policy, whose schema is not one of the settings'."""
 
 
 def constant(module: str, name: str) -> dict[str, Any]:
