@@ -292,3 +292,39 @@ def test_evidence_is_shipped_to_s3_and_verifies_there(
     document = json.loads(done.stdout)
     assert document["ok"], document
     assert document["content"] == "opened" and document["checked"]["sessions"] >= 1
+
+
+def test_no_core_is_left_and_children_know_no_secret(shop: PostgresServer, tmp_path: Path) -> None:
+    ports = written(tmp_path, shop)
+    with serving(tmp_path, ports, AWS_SECRET_ACCESS_KEY="seeded-secret-51aple") as served:
+        own = Path(f"/proc/{served.child.pid}")
+        children = (own / f"task/{served.child.pid}/children").read_text().split()
+        assert children, "the parser's processes"
+        for place in (own, *(Path(f"/proc/{pid}") for pid in children)):
+            (line,) = [
+                line
+                for line in (place / "limits").read_text().splitlines()
+                if line.startswith("Max core file size")
+            ]
+            assert line.split()[4:6] == ["0", "0"], place
+        token = served.token("data")
+        for pid in children:
+            for name in ("environ", "cmdline"):
+                seen = Path(f"/proc/{pid}/{name}").read_bytes()
+                for secret in ("seeded-secret-51aple", shop.password, token):
+                    assert secret.encode() not in seen, name
+
+
+def test_the_gateway_is_closed_to_processes_of_its_own_user() -> None:
+    """Linux then takes ptrace and /proc/PID/mem from all but root; a child may undo it by exec."""
+    program = (
+        "import ctypes, resource\n"
+        "from gateway.admin.cli._isolating import PR_GET_DUMPABLE, be_undumpable\n"
+        "libc = ctypes.CDLL(None)\n"
+        "before = libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)\n"
+        "be_undumpable(cores=False)\n"
+        "after = libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)\n"
+        "print(before, after, *resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "0", "0", "0"], done.stderr

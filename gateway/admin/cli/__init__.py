@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 import gateway
+from gateway.admin.cli._groups import Group
 
 _INNER = {"output", "options"}
 
@@ -28,7 +29,7 @@ def _modules() -> dict[str, str]:
     return {name.rstrip("_"): name for name in names if name not in _INNER and name[0] != "_"}
 
 
-class Commands(click.Group):
+class Commands(Group):
     """The root group: finds commands by looking at this folder, and imports the one called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -61,7 +62,13 @@ def _summary(module: str) -> str:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: trailgate demo, or trailgate try postgresql://USER@HOST/DB",
+    epilog="""\b
+Start with:
+  trailgate demo
+  trailgate try postgresql://USER@HOST/DB
+
+Exit codes: 0 done, 1 the answer is no, 2 could not be done; run and connect end as their command
+does.""",
 )
 @click.version_option(gateway.__version__, prog_name="trailgate")
 def root() -> None:

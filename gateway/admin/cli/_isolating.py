@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,14 @@ NARROW = range(61_184, 65_520)
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 
 
-def be_undumpable() -> None:
+def be_undumpable(*, cores: bool = True) -> None:
     """No process of this user may read this one's memory or environment: they hold its token.
 
-    Lasts until exec, so this process stays the command's parent and does not become it.
+    Lasts until exec, so this process stays the command's parent and does not become it. With
+    `cores=False` its children leave no core, either.
     """
+    if not cores:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None, use_errno=True)

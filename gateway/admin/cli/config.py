@@ -16,6 +16,7 @@ import click
 
 from gateway.admin.cli._authority import Authority
 from gateway.admin.cli._clients import Access, Configuration, NativeClient, clients
+from gateway.admin.cli._groups import Group
 from gateway.admin.cli._processes import say
 from gateway.admin.cli.childs_world import ca_file
 from gateway.admin.cli.client import gateway_for, seconds
@@ -29,7 +30,14 @@ LOOK_EVERY = 5.0
 """Seconds between looks at the token, the targets and the CA."""
 
 
-@click.group()
+@click.group(
+    cls=Group,
+    epilog="""\b
+Example:
+  trailgate config pg --data ./data --group data-agents --dir clients
+
+Exit codes: 0 written, 1 refused, 2 could not be done.""",
+)
 def config() -> None:
     """Write what native clients need to find each target by its name."""
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from gateway.admin.cli._groups import Group
 from gateway.admin.cli.client import Gateway, gateway_for, seconds
 from gateway.admin.cli.options import data_option, output_option
 from gateway.admin.cli.output import Failed, print_documents, print_json, table, visible
@@ -21,12 +22,13 @@ POLL_SECONDS = 0.5
 
 
 @click.group(
+    cls=Group,
     epilog="""\b
 Examples:
   trailgate credentials list --data ./data
   trailgate credentials set orders-app --file /run/secrets/orders --data ./data
 
-Exit codes: 0 done, 1 refused, 2 could not be done."""
+Exit codes: 0 done, 1 refused, 2 could not be done.""",
 )
 def credentials() -> None:
     """Keep the secrets that the gateway signs in with."""
@@ -40,6 +42,8 @@ def list_(name: str | None, data: Path | None, output: str) -> None:
     """Credentials and where their secrets are; with NAME, the versions of one.
 
     A secret is never shown.
+
+    Exit codes: 0 done, 1 refused, 2 could not be done.
     """
     gateway = gateway_for(data)
     path = "/api/v1/vault/credentials"
@@ -104,6 +108,8 @@ def set_(name: str, path: Path | None, account: str, data: Path | None, output: 
 
     It must be in force at the target, or become so now: this changes nothing there. The secret
     before it is a second choice for 15 minutes.
+
+    Exit codes: 0 done, 1 refused, 2 could not be done.
     """
     gateway = gateway_for(data)
     document = {"secret": _secret(path), "account": account}
@@ -145,7 +151,10 @@ def _secret(path: Path | None) -> str:
 @data_option
 @output_option("text", "json")
 def drop(name: str, data: Path | None, output: str) -> None:
-    """Destroy every version of a secret in the vault."""
+    """Destroy every version of a secret in the vault.
+
+    Exit codes: 0 done, 1 refused, 2 could not be done.
+    """
     answer = gateway_for(data).call("DELETE", f"/api/v1/credentials/{quote(name, safe='')}/secret")
     if output == "json":
         print_json(answer)
@@ -255,6 +264,8 @@ def make_master_key(path: Path) -> None:
     """Write a new master key to PATH, for this user alone; a key that is there is left alone.
 
     Keep a copy of it apart from the backups of the store: without it no secret opens.
+
+    Exit codes: 0 written, 2 it is there already, or cannot be written.
     """
     try:
         make_key_file(path)

@@ -9,29 +9,38 @@ from typing import Any
 
 import click
 
+from gateway.admin.cli._groups import Group
 from gateway.admin.cli.client import gateway_for
 from gateway.admin.cli.options import data_option, output_option
 from gateway.admin.cli.output import print_documents, print_json, table, visible
 
 
 @click.group(
+    cls=Group,
     epilog="""\b
 Examples:
   trailgate grants tree --data ./data
   trailgate grants revoke g_5f0c2a9d417e66b03c18
 
-Exit codes: 0 done, 1 refused, 2 could not be done."""
+Exit codes: 0 done, 1 refused, 2 could not be done.""",
 )
 def grants() -> None:
     """See who was given authority, and take it back."""
 
 
 @grants.command("list", epilog="Example: trailgate grants list --state live -o jsonl")
-@click.option("--state", type=click.Choice(["live", "revoked", "lapsed", "ended", "expired"]))
+@click.option(
+    "--state",
+    type=click.Choice(["live", "revoked", "lapsed", "ended", "expired"]),
+    help="Only grants in this state.",
+)
 @data_option
 @output_option("table", "json", "jsonl")
 def list_(state: str | None, data: Path | None, output: str) -> None:
-    """Grants, one a line: yours and those below, or all with --data."""
+    """Grants, one a line: yours and those below, or all with --data.
+
+    Exit codes: 0 done, 1 refused, 2 could not be done.
+    """
     flat = [
         {key: value for key, value in grant.items() if key != "children"}
         for grant, _ in _walk(gateway_for(data).call("GET", "/api/v1/grants"))
@@ -57,7 +66,10 @@ def list_(state: str | None, data: Path | None, output: str) -> None:
 @data_option
 @output_option("table", "json")
 def tree(data: Path | None, output: str) -> None:
-    """Grants as they were handed down."""
+    """Grants as they were handed down.
+
+    Exit codes: 0 done, 1 refused, 2 could not be done.
+    """
     tops = gateway_for(data).call("GET", "/api/v1/grants")
     if output == "json":
         print_json(tops)
@@ -86,7 +98,10 @@ def _facts(grant: dict[str, Any]) -> Iterator[str]:
 @data_option
 @output_option("table", "json")
 def revoke(grant: str, data: Path | None, output: str) -> None:
-    """Revoke GRANT and all below it; their open sessions end."""
+    """Revoke GRANT and all below it; their open sessions end.
+
+    Exit codes: 0 done, 1 refused, 2 could not be done.
+    """
     answer = gateway_for(data).call("DELETE", f"/api/v1/grants/{_path_part(grant)}")
     if output == "json":
         print_json(answer)

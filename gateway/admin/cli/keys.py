@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from gateway.admin.cli._groups import Group
 from gateway.admin.cli.client import gateway_for
 from gateway.admin.cli.options import data_option, output_option
 from gateway.admin.cli.output import Failed, print_json, visible
@@ -15,12 +16,13 @@ from gateway.record.recipients import KINDS, make_recipient
 
 
 @click.group(
+    cls=Group,
     epilog="""\b
 Examples:
   trailgate keys make --dir auditor --kind mlkem768-x25519
   trailgate keys erase kq3v5xqzj2h3n4m5p6r7s7t3ua --data ./data
 
-Exit codes: 0 done, 1 refused, 2 could not be done."""
+Exit codes: 0 done, 1 refused, 2 could not be done.""",
 )
 def keys() -> None:
     """Make key pairs for those who read the record, and erase the keys of sessions."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from gateway.admin.cli._groups import Group
 from gateway.admin.cli.options import output_option
 from gateway.admin.cli.output import Failed, print_json, visible
 from gateway.policy.documents import TEST_IDENTITY, PolicyError, PolicySet
@@ -23,12 +24,14 @@ _OPERATION = ("id", "target", "as", "sql", "exec", "request", "tool", "parameter
 
 
 @click.group(
+    cls=Group,
     epilog="""\b
 Examples:
   trailgate policy lint policies/
   trailgate policy test policies/
   trailgate policy explain --policy policies/ --target orders --sql 'select 1'
-"""
+
+Exit codes: 0 sound, passed or answered, 1 mistakes, 2 could not be done.""",
 )
 def policy() -> None:
     """Check policies before they are in force."""
@@ -125,8 +128,17 @@ Example:
 
 Exit codes: 0 answered, whatever the answer, 1 a document has mistakes, 2 not an operation."""
 )
-@click.option("--policy", "paths", multiple=True, required=True, type=_FILES)
-@click.option("--as", "who", default="{}", help='JSON: {"groups": [..], "chain": ["alice", ..]}')
+@click.option(
+    "--policy",
+    "paths",
+    multiple=True,
+    required=True,
+    type=_FILES,
+    help="A document, or a folder of them. Repeatable.",
+)
+@click.option(
+    "--as", "who", default="{}", help='Who asks: {"groups": [..], "chain": ["alice", ..]}, in JSON.'
+)
 @click.option("--target", default="", help="The target's name.")
 @click.option("--sql", default="", help="What is asked, as SQL.")
 @click.option("--stdin", "lines", is_flag=True, help="A JSON object a line; answers a line each.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.admin.cli._declaring import kind_in
+from gateway.admin.cli._isolating import be_undumpable
 from gateway.admin.cli.output import Failed, visible
 from gateway.app import StartFailed, serve
 from gateway.config import ConfigError, load_objects, load_settings
@@ -48,6 +49,7 @@ def command(path: Path, deleted: tuple[str, ...]) -> None:
         raise Failed(f"the settings are wrong:\n{error}", "trailgate doctor shows more") from error
     for warning in (*warnings, *more):
         click.echo(f"warning: {warning}", err=True)
+    be_undumpable(cores=False)
     configure(settings.log_level)
     try:
         sound = serve(settings, objects, without)

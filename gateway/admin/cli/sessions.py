@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gateway.admin.cli._groups import Group
 from gateway.admin.cli._reading import Filters, instant
 from gateway.admin.cli._record_options import RecordOptions, record_options, warn_of
 from gateway.admin.cli._render import session_facts, session_lines, tree_lines
@@ -17,13 +18,14 @@ from gateway.admin.cli.output import Failed, print_documents, print_json, visibl
 
 
 @click.group(
+    cls=Group,
     epilog="""\b
 Examples:
   trailgate sessions list --data ./data --since 2026-11-24 -o jsonl
   trailgate sessions tree --data s3://evidence/prod
   trailgate sessions kill kq3v --data ./data
 
-Exit codes: 0 done, 1 refused or no such open session, 2 could not be done."""
+Exit codes: 0 done, 1 refused or no such open session, 2 could not be done.""",
 )
 def sessions() -> None:
     """See who did what on which target, and end a session that is open."""

@@ -23,6 +23,7 @@ from gateway.admin.cli._embedded import (
     embedded_settings,
     master_key,
 )
+from gateway.admin.cli._isolating import be_undumpable
 from gateway.admin.cli._postgresql_url import SCHEMES, PostgresUrl, as_objects, parse_url, probe
 from gateway.admin.cli.options import data_option
 from gateway.admin.cli.output import Failed, print_json, visible
@@ -76,6 +77,7 @@ def command(urls: Sequence[str], policy: Path | None, data: Path | None, as_json
         master_key(folder)
     except OSError as error:
         raise Failed(f"{error.filename}: {error.strerror}", "name a folder with --data") from error
+    be_undumpable(cores=False)
     configure("warning")
     try:
         sound = uvloop.run(_try(asked, policy, folder, as_json))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import click
 
+from gateway.admin.cli._groups import Group
+
 _COMMANDS: Mapping[str, str] = {
     "export": "export:export",
     "open": "open_:open_pages",
@@ -21,7 +23,7 @@ _COMMANDS: Mapping[str, str] = {
 """Command to module and name, imported only when it is called."""
 
 
-class _Audit(click.Group):
+class _Audit(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

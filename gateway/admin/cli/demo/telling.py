@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
+from shutil import which
 from typing import Any
 
 import click
@@ -45,6 +48,8 @@ def tell(document: dict[str, Any], narrator: Narrator) -> None:
     for defect in verification.get("defects") or ():
         click.secho(f"  {defect['object']}: {defect['kind']}: {defect['detail']}", fg="red")
     _title("Look for yourself")
+    if (place := Path(sys.executable).parent / "activate").exists() and not which("trailgate"):
+        click.echo(f"  . {place}")
     click.echo(f"  trailgate sessions tree --data {data}")
     click.echo(f"  trailgate audit replay SESSION --data {data}")
     click.echo(f"  trailgate verify {data} --identity {data}/auditor/identity")
