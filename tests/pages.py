@@ -10,6 +10,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = ROOT / "docs" / "operations.md"
+SETTINGS = ROOT / "docs" / "settings.md"
+NODES = ROOT / "docs" / "nodes.md"
+MONITORING = ROOT / "docs" / "monitoring.md"
+COMMANDS = ROOT / "docs" / "commands.md"
 CLIENTS = ROOT / "docs" / "clients.md"
 CLOUD = ROOT / "docs" / "cloud.md"
 AUDITORS = ROOT / "docs" / "auditors.md"
@@ -19,7 +23,8 @@ API = ROOT / "docs" / "api.md"
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 
-OURS = [README, OPERATIONS, CLIENTS, AUDITORS, CREDENTIALS, OBJECTS, API, ARCHITECTURE]
+OPERATING = [OPERATIONS, SETTINGS, NODES, MONITORING, COMMANDS]
+OURS = [README, *OPERATING, CLIENTS, AUDITORS, CREDENTIALS, OBJECTS, API, ARCHITECTURE]
 OURS += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 """The pages that these tests hold to every rule; the others have tests of their own, too."""
 GATEWAY = ROOT / "gateway"

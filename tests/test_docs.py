@@ -45,12 +45,14 @@ from gateway.ship.spool import Spool
 from gateway.verify.findings import Findings
 from gateway.wiring.evidence import Evidence, RecordMetrics, Witnessed
 from gateway.wiring.rotating import RotationMetrics
+from tests import pages
 from tests.identity.saml_signing import idp_metadata
 from tests.pages import (
     API,
     AUDITORS,
+    MONITORING,
     OBJECTS,
-    OPERATIONS,
+    OPERATING,
     OURS,
     Table,
     blocks,
@@ -109,7 +111,7 @@ def check_fields(found: Table, kind: type) -> None:
 
 @pytest.mark.parametrize("heading", SETTINGS)
 def test_every_setting_stands_there_with_its_default(heading: str) -> None:
-    check_fields(table(OPERATIONS, heading), SETTINGS[heading])
+    check_fields(table(pages.SETTINGS, heading), SETTINGS[heading])
 
 
 def test_the_settings_have_the_rest_of_the_defaults(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def keys_of(node: Any) -> set[str]:
 def test_every_key_stands_in_an_example() -> None:
     shown = {
         key
-        for page in (OPERATIONS, OBJECTS)
+        for page in (*OPERATING, OBJECTS)
         for block in blocks(page, "yaml")
         for document in yaml.safe_load_all(block.text)
         for key in keys_of(document)
@@ -227,7 +229,7 @@ def test_what_the_api_offers_is_listed() -> None:
             offered |= {f"{method} {route.path_format}" for method in methods}  # type: ignore[attr-defined]
     told = {words(row[0])[0] for row in table(API, "Calls", "call").rows}
     assert told == offered
-    assert health <= set(re.findall(r"GET (/\w+)", OPERATIONS.read_text("utf-8")))
+    assert health <= set(re.findall(r"GET (/\w+)", MONITORING.read_text("utf-8")))
 
 
 # --- metrics, verdicts ---------------------------------------------------------------------------
@@ -259,12 +261,12 @@ async def test_every_metric_is_listed_and_no_other(tmp_path: Path) -> None:
     }
     await recorder.stop()
     told = {}
-    for row in table(OPERATIONS, "Health, metrics, logs", "metric").rows:
+    for row in table(MONITORING, "Health, metrics, logs", "metric").rows:
         name, _, labels = words(row[0])[0].partition("{")
         told[name] = tuple(part for part in labels.strip("}").split(",") if part)
     assert sorted(told) == sorted(families)
     assert told == declared_labels([metrics, rotations], told)
-    for row in table(OPERATIONS, "Health, metrics, logs", "metric").rows:
+    for row in table(MONITORING, "Health, metrics, logs", "metric").rows:
         name = words(row[0])[0].partition("{")[0]
         assert (families[name] == "histogram") == row[1].startswith("histogram"), name
 
@@ -291,7 +293,7 @@ def declared_labels(parts: list[Any], names: dict[str, Any]) -> dict[str, tuple[
 
 
 def test_metrics_named_anywhere_are_listed() -> None:
-    found = table(OPERATIONS, "Health, metrics, logs", "metric")
+    found = table(MONITORING, "Health, metrics, logs", "metric")
     listed = {words(row[0])[0].partition("{")[0] for row in found.rows}
     for page in OURS:
         named = set(re.findall(r"\btrailgate_[a-z_]+", page.read_text("utf-8")))

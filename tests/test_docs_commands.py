@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from gateway.admin.cli import root
 from tests.pages import (
     CLOUD,
+    COMMANDS,
     GATEWAY,
-    OPERATIONS,
     OURS,
     blocks,
     commands,
@@ -56,7 +56,7 @@ def long_options(command: click.Command) -> dict[str, list[str] | None]:
 
 def synopses() -> dict[str, str]:
     """Command path to its synopsis, with RECORD and NARROW written out."""
-    (block,) = [one for one in blocks(OPERATIONS, "text") if one.text.startswith("trailgate")]
+    (block,) = [one for one in blocks(COMMANDS, "text") if one.text.startswith("trailgate")]
     lines = re.sub(r"\n +", " ", block.text).splitlines()
     short = {one.split()[0]: one.split(None, 1)[1] for one in lines if one[:1].isupper()}
     found = {}
@@ -166,7 +166,7 @@ def test_the_verifier_alone_has_the_options_of_verify() -> None:
 
 
 def test_exit_codes_are_told_for_every_command() -> None:
-    found = table(OPERATIONS, "Exit codes")
+    found = table(COMMANDS, "Exit codes")
     told = [path for row in found.rows for path in words(row[0])]
     assert sorted([*told, "run", "connect"]) == sorted(TREE)
 
@@ -215,7 +215,7 @@ def test_exit_codes_that_need_no_gateway(tmp_path: Path) -> None:
 def test_environment_variables() -> None:
     source = "".join(path.read_text("utf-8") for path in GATEWAY.rglob("*.py"))
     used = set(re.findall(r"TRAILGATE_[A-Z]+(?:_[A-Z]+)*", source))
-    found = table(OPERATIONS, "Environment")
+    found = table(COMMANDS, "Environment")
     assert {word for row in found.rows for word in words(row[0])} == used
     for path, command in TREE.items():
         for option in command.params:

@@ -34,7 +34,7 @@ from tests.pages import (
     CLIENTS,
     CREDENTIALS,
     OBJECTS,
-    OPERATIONS,
+    OPERATING,
     README,
     Block,
     blocks,
@@ -180,14 +180,14 @@ def to_run(block: Block) -> list[str]:
 
 def lines_of(begin: str) -> list[str]:
     """Every line of an example that begins so."""
-    pages = (README, CLIENTS, CREDENTIALS, AUDITORS, OPERATIONS, OBJECTS, API)
+    pages = (README, CLIENTS, CREDENTIALS, AUDITORS, *OPERATING, OBJECTS, API)
     every = [line for page in pages for one in blocks(page, "sh") for line in one.text.splitlines()]
     return [line for line in every if line.startswith(begin)]
 
 
 EXAMPLES = [
     block
-    for page in (README, OPERATIONS, CLIENTS, CREDENTIALS, OBJECTS, API, AUDITORS)
+    for page in (README, *OPERATING, CLIENTS, CREDENTIALS, OBJECTS, API, AUDITORS)
     for block in blocks(page, "sh")
 ]
 
