@@ -20,7 +20,7 @@ def _written() -> int:
 
 
 async def test_a_sync_writes_the_pages_that_were_touched(tmp_path: Path) -> None:
-    """Three pages a sync: of the frames before and behind, and of the log; no large folio."""
+    """Three pages a sync: of the frames before and behind, and of the log; not all around."""
     recorder = await Place(tmp_path).start(file_bytes=64 << 20, checkpoint_seconds=1.0)
     session = await recorder.open({"target": "orders"})
     journal, payload = recorder._journal, os.urandom(512)
@@ -35,4 +35,4 @@ async def test_a_sync_writes_the_pages_that_were_touched(tmp_path: Path) -> None
     await recorder.stop()
     if written < recorded:
         pytest.skip("nothing is counted as written here: the folder is no disk's")
-    assert written <= recorded + (3 * syncs + 64) * os.sysconf("SC_PAGE_SIZE")
+    assert written <= recorded * 1.5 + 3 * syncs * os.sysconf("SC_PAGE_SIZE")
