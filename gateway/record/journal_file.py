@@ -68,8 +68,8 @@ class JournalFile:
         self.size = size
         self.path = path
         self.map = mmap.mmap(descriptor, size)
-        # Without this a sync was seen to write two to six times what was recorded (Linux 6.18, ext4),
-        # as if whole folios of read-ahead went out for the pages that were touched.
+        # Without this a sync was seen to write two to six times what was recorded (Linux 6.18,
+        # ext4), as if whole folios of read-ahead went out for the pages that were touched.
         self.map.madvise(mmap.MADV_RANDOM)
         self.at = 0
         self.base = 0
