@@ -58,6 +58,9 @@ def test_buckets_without_object_lock_are_wrong_where_it_is_asked_for(endpoint: s
         to=Store("s3://locked/x"), keys=Store("s3://plain/x"), endpoint=endpoint,
         lock=LockSettings("compliance"),
     )  # fmt: skip
-    found = {one.subject: one.state for one in check_locks(given)}
-    assert found == {"s3://locked": "ok", "s3://plain": "wrong"}
+    found = {one.subject: one for one in check_locks(given)}
+    states = {subject: one.state for subject, one in found.items()}
+    assert states == {"s3://locked": "ok", "s3://plain": "wrong"}
+    assert "has no Object Lock" in found["s3://plain"].detail
+    assert "make the bucket with Object Lock" in found["s3://plain"].cure
     assert list(check_locks(EvidenceSettings(to=given.to, keys=given.keys))) == []
