@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,12 @@ from tests.pages import (
     blocks,
 )
 
+_TWO_NODES = "tests/verify/test_nodes_together.py does so: here is one node"
 NOT_RUN = {
+    "rsync -a gw1:/var/lib/trailgate/evidence gw1:/var/lib/trailgate/keys /mnt/": _TWO_NODES,
+    "rsync -a gw2:/var/lib/trailgate/evidence gw2:/var/lib/trailgate/keys /mnt/": _TWO_NODES,
+    "cat gw1.vkey gw2.vkey > both.vkeys": _TWO_NODES,
+    "trailgate verify /mnt/evidence --trust both.vkeys --identity identity": _TWO_NODES,
     "kubectl get --raw /openid/v1/jwks > cluster-jwks.json": "there is no cluster here",
     "make demo": "test_demo.py plays the story; make would install what is installed here",
     "make verifier": "it is build() below, without make's installing",
@@ -114,7 +120,14 @@ class World:
             "SESSION": self.session,
             "GRANT": self.grant,
             " DIR": f" {self.tried.data}" if self.tried else " DIR",
+            "--since 2026-11-24 --until 2026-11-25": self.since_yesterday(),
         }
+
+    @staticmethod
+    def since_yesterday() -> str:
+        """The interval in which all here happened, midnight in the midst of it too."""
+        today = datetime.now(UTC).date()
+        return f"--since {today - timedelta(days=1)} --until {today + timedelta(days=1)}"
 
     def substituted(self, line: str) -> str:
         for written, put in self.places().items():
