@@ -74,8 +74,9 @@ class NodeRecorder:
             self._fail_with,
         )  # fmt: skip
         self._saver = StateSaver(
-            self._folder, self._keys, self._log, self._openings, self._state, self._needed_from
-        )
+            self._folder, self._keys, self._log, self._openings, self._state, self._needed_from,
+            self._journal_synced,
+        )  # fmt: skip
         self.keeping = Keeping(options, self._keys, started.tiles, self._log, self._is_open)
         self._sync = sync
         self.grants = GrantRecords(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.model import RecordFailed
@@ -29,6 +29,7 @@ class StateSaver:
         openings: Openings,
         state: Callable[[int], State],
         saved: Callable[[int], None],
+        journal_synced: Callable[[], Awaitable[None]],
     ) -> None:
         self._folder = folder
         self._keys = keys
@@ -36,6 +37,7 @@ class StateSaver:
         self._openings = openings
         self._state = state
         self._saved = saved
+        self._journal_synced = journal_synced
         self._waiting: State | None = None
         self._oldest_openings = 0
         self._task: asyncio.Task[None] | None = None
@@ -53,6 +55,9 @@ class StateSaver:
                 state, oldest = self._waiting, self._oldest_openings
                 self._waiting = None
                 await self._log.durable(state.leaves - 1)
+                # A recovery takes what the state counts for read: the files before `state.file`
+                # must have their footers, on disk.
+                await self._journal_synced()
                 await asyncio.to_thread(self.write, state, oldest)
                 self._saved(state.file)
         except RecordFailed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,36 @@ async def test_a_kill_interrupts_open_sessions_and_loses_nothing(tmp_path: Path)
     findings = (await restarted(killed)).assert_complete()
     assert findings.frames == 1 + 3 * 11 + 1 + 2
     assert (findings.sessions, findings.gaps) == (5, [])
+
+
+async def test_a_state_counts_no_file_that_is_not_closed(tmp_path: Path) -> None:
+    """A kill behind a rotation, while the disk is still at the sync before it."""
+    place, idle, at_work = Place(tmp_path), threading.Event(), threading.Event()
+    idle.set()
+
+    def sync(descriptor: int) -> None:
+        at_work.set()
+        assert idle.wait(60)
+        os.fdatasync(descriptor)
+
+    recorder = await place.start(
+        sync, file_bytes=32 << 10, checkpoint_seconds=QUIET, sync_seconds=QUIET
+    )
+    (session,) = await busy(recorder, 1)
+    await recorder._log.sign()
+    idle.clear()
+    at_work.clear()
+    recorder._journal.sync_now()
+    assert await asyncio.to_thread(at_work.wait, 60)
+    while recorder._journal.file.number == 0:
+        session.append("request", "client", os.urandom(900), b'{"at":0}')
+    # All that the state counts is signed: it would be saved by now if it did not wait.
+    await asyncio.sleep(0.3)
+    killed = place.as_killed(tmp_path / "killed")
+    idle.set()
+    await recorder.stop()
+    place.assert_complete()
+    assert (await restarted(killed)).assert_complete().gaps == []
 
 
 async def test_what_could_not_be_published_is_published_by_the_next_start(tmp_path: Path) -> None:
