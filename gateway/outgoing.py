@@ -21,6 +21,8 @@ import httpx
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ADDRESSES_CAP = 8
 """Of one name: so many are tried."""
+HOSTS_CAP = 64
+"""Names whose links are kept: outside documents name some of them."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Name and port -> addresses. Raises OSError."""
@@ -139,15 +141,23 @@ class _Checked(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(f"{host}: {error}", request=request) from error
         for address in addresses:
             _check(request, host, address)
-        if host not in self._direct:
-            self._direct[host] = httpx.AsyncHTTPTransport(verify=self._verify, trust_env=False)
+        transport = await self._transport(host)
         failure: httpx.TransportError = httpx.ConnectError(f"{host}: no address", request=request)
         for address in addresses:
             try:
-                return await self._direct[host].handle_async_request(_to(request, host, address))
+                return await transport.handle_async_request(_to(request, host, address))
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+    async def _transport(self, host: str) -> httpx.AsyncHTTPTransport:
+        kept = self._direct.pop(host, None)
+        if kept is None and len(self._direct) >= HOSTS_CAP:
+            await self._direct.pop(next(iter(self._direct))).aclose()
+        # The one that was used last stands last: the first is the longest unused.
+        made = kept or httpx.AsyncHTTPTransport(verify=self._verify, trust_env=False)
+        self._direct[host] = made
+        return made
 
     async def aclose(self) -> None:
         for transport in (*self._direct.values(), *self._proxies.values()):

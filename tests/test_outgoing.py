@@ -20,7 +20,7 @@ from gateway.certificates import self_made
 from gateway.config import ConfigError, load_settings
 from gateway.identity.jwks import FetchFailed, IssuerKeys, fetch_json
 from gateway.model import Refused
-from gateway.outgoing import Closed, checked_url, is_closed, outgoing_client, resolved
+from gateway.outgoing import HOSTS_CAP, Closed, checked_url, is_closed, outgoing_client, resolved
 
 METADATA = "http://169.254.169.254/latest/meta-data/iam"
 CLOSED = [
@@ -218,3 +218,27 @@ def test_no_setting_leads_there(tmp_path: Path, line: str) -> None:
 
 async def test_the_systems_resolver_answers() -> None:
     assert await resolved("127.0.0.1", 443) == ["127.0.0.1"]
+
+
+async def test_links_are_kept_of_so_many_names_only(
+    provider: tuple[Serving, ssl.SSLContext],
+) -> None:
+    """An outside document may name ever new ones. The one in use stays."""
+    serving, _ = provider
+
+    async def here(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    unproved = ssl.create_default_context()
+    unproved.check_hostname, unproved.verify_mode = False, ssl.CERT_NONE
+    async with outgoing_client(unproved, TIMEOUT, resolver=here) as client:
+        for number in range(HOSTS_CAP + 3):
+            for host in (f"idp{number}.example", "idp.example"):
+                answer = await client.get(f"https://{host}:{serving.port}/asked")
+                assert answer.json()["host"] == f"{host}:{serving.port}"
+        # The server hears of what was closed a little later; idle links it ends only after 5 s.
+        for _ in range(20):
+            if serving.connections <= HOSTS_CAP:
+                break
+            await asyncio.sleep(0.02)
+        assert serving.connections <= HOSTS_CAP

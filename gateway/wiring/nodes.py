@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.outage import Outage
 from gateway.store.interface import StoreFailed
 from gateway.store.sessions import StoredSessions
 from gateway.wiring.directory import LiveSessions, live_document
@@ -51,16 +52,15 @@ class NodeSessions:
 
     async def watch(self) -> None:
         """Tell what is open here, and end what is asked for, until cancelled."""
-        failing = False
+        over = "sessions are told to other nodes again"
+        outage = Outage(log, "sessions are not told to other nodes", over)
         while True:
             try:
                 await self._end_what_is_asked()
                 await self._tell()
-                failing = False
-            except StoreFailed as error:
-                if not failing:
-                    log.warning("sessions are not told to other nodes", extra={"cause": str(error)})
-                failing = True
+                outage.worked()
+            except Exception as error:
+                outage.failed(error)
             await self._pause()
 
     async def _pause(self) -> None:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from gateway.ship.s3 import S3Options, S3Publisher
-from tests.faults.shipped_place import ShippedPlace, make_buckets
+from tests.faults.shipped_place import ShippedPlace, strict_buckets
 from tests.faults.strict_s3 import EVIDENCE, KEYS, StrictS3
 from tests.record.recorded_story import Story
 
@@ -24,13 +24,8 @@ KEYS_PLACE = f"s3://{KEYS}/site/keys"
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictS3]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    strict = StrictS3().start()
-    make_buckets(strict)
-    yield strict
-    strict.stop()
+    with strict_buckets(monkeypatch) as strict:
+        yield strict
 
 
 async def put_in_buckets(story: Story, s3: StrictS3) -> None:

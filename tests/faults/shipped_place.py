@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 from gateway.record.recorder import NodeRecorder
 from gateway.ship.mirror import LogMirror
@@ -21,6 +22,20 @@ from tests.faults.strict_s3 import EVIDENCE, KEYS, StrictS3
 from tests.record.place import Place
 
 LOCK = ObjectLock("compliance", 400, 7)
+
+
+@contextmanager
+def strict_buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictS3]:
+    """The strict S3 with both buckets, and credentials for it in the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    strict = StrictS3().start()
+    try:
+        make_buckets(strict)
+        yield strict
+    finally:
+        strict.stop()
 
 
 def make_buckets(s3: StrictS3) -> None:

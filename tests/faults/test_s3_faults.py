@@ -17,7 +17,7 @@ from gateway.record.recorder import NodeRecorder
 from gateway.ship import ShipConflict, ShipFailed
 from gateway.ship.s3 import S3Options, S3Publisher
 from tests.faults.auditor import until
-from tests.faults.shipped_place import LOCK, ShippedPlace, make_buckets
+from tests.faults.shipped_place import LOCK, ShippedPlace, strict_buckets
 from tests.faults.strict_s3 import EVIDENCE, KEYS, Asked, StrictS3
 from tests.faults.test_erasing import SECRET, closed_session, settled
 
@@ -26,13 +26,8 @@ pytestmark = pytest.mark.fault
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictS3]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    strict = StrictS3().start()
-    make_buckets(strict)
-    yield strict
-    strict.stop()
+    with strict_buckets(monkeypatch) as strict:
+        yield strict
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from gateway.ship.s3 import S3Publisher
 from gateway.verify.findings import Findings
 from gateway.verify.run import Request, verify
 from tests.faults.auditor import day, kinds
-from tests.faults.shipped_place import ShippedPlace, make_buckets
+from tests.faults.shipped_place import ShippedPlace, strict_buckets
 from tests.faults.strict_s3 import EVIDENCE, KEYS, Asked, StrictS3
 from tests.record.place import Place
 from tests.record.test_grants import below, minted, root_grant, used
@@ -40,13 +40,8 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictS3]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    strict = StrictS3().start()
-    make_buckets(strict)
-    yield strict
-    strict.stop()
+    with strict_buckets(monkeypatch) as strict:
+        yield strict
 
 
 class Pair:
